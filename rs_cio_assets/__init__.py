@@ -1,0 +1,1 @@
+"""Redshift export views to Customer.io feeds, as Dagster assets by day."""

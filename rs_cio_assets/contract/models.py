@@ -1,0 +1,305 @@
+"""The contract's shape: what a workspace, a feed and a column may say.
+
+Here are the pydantic models and the rules that need no file, network or database. Reading the YAML and SQL files lives in
+`load.py`, linting the SQL in `lint.py`. Every limit names its source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Source of the four limits: Customer.io Track API document (journeys-track.json, read 2026-08-13).
+MAX_ATTRIBUTE_NAME_BYTES = 150
+MAX_ATTRIBUTE_VALUE_BYTES = 1_000
+MAX_EVENT_NAME_BYTES = 100
+MAX_ATTRIBUTES = 300
+MAX_IDENTIFIER_BYTES = 150
+
+SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+TITLE_CASE = re.compile(r"[A-Z][A-Za-z0-9]*( [A-Z0-9][A-Za-z0-9]*)*")
+# `recipient`, `from_address` and `reply_to` on an event reroute the triggered message (Track API document).
+RESERVED_EVENT_PROPERTIES = frozenset({"recipient", "from_address", "reply_to"})
+# Owned by Customer.io or by the preference centre: a stale warehouse copy would resubscribe people.
+RESERVED_ATTRIBUTES = frozenset({"id", "cio_id", "phone", "anonymous_id", "unsubscribed"})
+
+SnakeName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[a-z_][a-z0-9_]*$")]
+ViewName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+
+
+class ColumnType(StrEnum):
+    """A column's type in the export view; says how its values are written to Customer.io."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"  # written as an exact JSON number
+    FLOAT = "float"  # NaN and infinities are rejected: they are not JSON
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"  # UTC, written as unix seconds: segments match nothing else
+    DATE = "date"  # written as unix seconds of that day's midnight UTC
+    JSON = "json"  # SUPER, written as nested JSON
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Strict):
+    """One column of an export view, and the rules its values must keep."""
+
+    type: ColumnType
+    description: Annotated[str, StringConstraints(min_length=1)]
+    required: bool = Field(default=False, description="A row with null here is rejected.")
+    on_null: Literal["omit", "clear"] = Field(
+        default="omit",
+        description="People only: omit leaves the attribute as it is, clear removes it from the profile.",
+    )
+    is_sent: bool = Field(default=True, description="False keeps the column out of Customer.io.")
+    max_bytes: int | None = Field(default=None, ge=1, description="Longest UTF-8 text, for string and json.")
+    minimum: float | None = Field(default=None, description="Smallest value, for integer, decimal and float.")
+    maximum: float | None = Field(default=None, description="Largest value, for integer, decimal and float.")
+    precision: int | None = Field(default=None, ge=1, le=38, description="Decimal: all digits.")
+    scale: int | None = Field(default=None, ge=0, le=10, description="Decimal: digits after the point.")
+    pattern: Pattern | None = Field(default=None, description="Regular expression the whole text must match.")
+    values: str | tuple[str, ...] | None = Field(
+        default=None, description="Declared values, or the name of a list in workspace.yaml."
+    )
+    on_undeclared_value: Literal["reject", "pass"] = Field(
+        default="reject", description="What happens to a row whose value is not declared."
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> Self:
+        numeric = {ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT}
+        text = {ColumnType.STRING, ColumnType.JSON}
+        problems: list[str] = []
+        if self.type is ColumnType.DECIMAL:
+            if self.precision is None or self.scale is None:
+                problems.append("a decimal needs precision and scale, for example precision: 12, scale: 2")
+            elif self.scale > self.precision:
+                problems.append("scale is larger than precision")
+        elif self.precision is not None or self.scale is not None:
+            problems.append("precision and scale are for decimal columns")
+        if self.type not in numeric and (self.minimum is not None or self.maximum is not None):
+            problems.append("minimum and maximum are for integer, decimal and float columns")
+        if self.type not in text and self.max_bytes is not None:
+            problems.append("max_bytes is for string and json columns")
+        if self.type is not ColumnType.STRING and (self.pattern or self.values):
+            problems.append("pattern and values are for string columns")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Identifier(_Strict):
+    """How every feed names a person: one column, one Customer.io identifier, one shape."""
+
+    column: SnakeName
+    customerio: Literal["id", "email"] = "id"
+    pattern: Pattern = Field(description="Regular expression that the whole identifier must match.")
+    description: Annotated[str, StringConstraints(min_length=1)]
+
+
+class Workspace(_Strict):
+    """Conventions that hold for every feed of one Customer.io workspace."""
+
+    identifier: Identifier
+    timezone: Literal["UTC"] = "UTC"
+    values: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+class FeedKind(StrEnum):
+    """What a feed's rows are: profiles to update, or events that happened."""
+
+    PEOPLE = "people"
+    EVENT = "event"
+
+
+class Feed(_Strict):
+    """One feed: an export view and what its columns mean in Customer.io. One row per person, or per event.
+
+    Guarantees after validation: every named column is declared; every sent name is snake_case and not reserved; an event
+    feed has a Title Case event name; a business key is set (for people it is the identifier).
+    """
+
+    name: SnakeName
+    kind: FeedKind
+    description: Annotated[str, StringConstraints(min_length=1)]
+    owner: str = Field(default="team:data", description="A Dagster owner: team:<name> or an email address.")
+    enabled: bool = True
+    view: ViewName
+    event_name: str | None = None
+    identifier: SnakeName
+    business_key: tuple[SnakeName, ...] = ()
+    time_column: SnakeName
+    loaded_at: SnakeName
+    freshness_hours: int = Field(ge=1, description="Newest loaded_at may be this old before the feed is stale.")
+    max_trigger_age_hours: float | None = Field(
+        default=None,
+        gt=0,
+        le=72,
+        description="Older events are held until 72 h have passed, then delivered as history. Null: no hold.",
+    )
+    live_from: datetime | None = Field(
+        default=None, description="Events before this moment never trigger: held until 72 h have passed."
+    )
+    max_rejected_share: float = Field(
+        default=0.05, ge=0, le=1, description="A day with a larger share of rejected rows fails."
+    )
+    columns: dict[SnakeName, Column]
+    sql: str = Field(description="The SELECT of the export view, from the .sql file beside the YAML.")
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Columns that make a row unique: the business key, or the identifier of a people feed."""
+        return self.business_key or (self.identifier,)
+
+    @property
+    def sent_columns(self) -> tuple[str, ...]:
+        """Columns written as attributes (people) or properties (event), in contract order."""
+        hidden = {self.identifier, self.time_column, self.loaded_at}
+        return tuple(n for n, c in self.columns.items() if c.is_sent and n not in hidden)
+
+    @property
+    def view_schema(self) -> str:
+        """Schema part of the view's name."""
+        return self.view.split(".")[0]
+
+    @property
+    def view_table(self) -> str:
+        """Name part of the view's name."""
+        return self.view.split(".")[1]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        problems = [*self._column_problems(), *self._kind_problems(), *self._name_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _column_problems(self) -> list[str]:
+        problems = []
+        roles = {"identifier": self.identifier, "time_column": self.time_column, "loaded_at": self.loaded_at}
+        roles |= {f"business_key[{i}]": c for i, c in enumerate(self.business_key)}
+        for role, column in roles.items():
+            if column not in self.columns:
+                problems.append(
+                    f"{role}: column {column!r} is not declared under columns; declared are {', '.join(self.columns)}"
+                )
+        for role in ("time_column", "loaded_at"):
+            column = self.columns.get(roles[role])
+            if column is not None and column.type is not ColumnType.TIMESTAMP:
+                problems.append(f"{role}: column {roles[role]!r} must be a timestamp, not {column.type.value}")
+        identifier = self.columns.get(self.identifier)
+        if identifier is not None and identifier.type is not ColumnType.STRING:
+            problems.append(
+                f"identifier: column {self.identifier!r} must be a string (cast it with ::VARCHAR), "
+                f"not {identifier.type.value}"
+            )
+        return problems
+
+    def _kind_problems(self) -> list[str]:
+        problems = []
+        if self.kind is FeedKind.EVENT:
+            if not self.event_name:
+                problems.append("event_name: an event feed needs one, for example Order Completed")
+            elif not TITLE_CASE.fullmatch(self.event_name):
+                problems.append(f"event_name: {self.event_name!r} is not Title Case, for example Order Completed")
+            elif len(self.event_name.encode()) > MAX_EVENT_NAME_BYTES:
+                problems.append(f"event_name: longer than {MAX_EVENT_NAME_BYTES} bytes")
+            if not self.business_key:
+                problems.append("business_key: an event feed needs the columns that make an event unique")
+            for name, column in self.columns.items():
+                if column.on_null == "clear":
+                    problems.append(f"columns.{name}.on_null: clear is for people; an event omits nulls")
+        else:
+            if self.event_name:
+                problems.append("event_name: a people feed has none")
+            if self.business_key and self.business_key != (self.identifier,):
+                problems.append(f"business_key: a people feed has one row per {self.identifier}; leave it out")
+            if self.live_from or self.max_trigger_age_hours:
+                problems.append("live_from, max_trigger_age_hours: are for event feeds")
+        return problems
+
+    def _name_problems(self) -> list[str]:
+        problems = []
+        reserved = RESERVED_ATTRIBUTES if self.kind is FeedKind.PEOPLE else RESERVED_EVENT_PROPERTIES
+        for name in self.sent_columns:
+            where = f"columns.{name}"
+            if name in reserved or name.startswith("cio_"):
+                reason = (
+                    "subscription state belongs to Customer.io; a warehouse copy resubscribes people"
+                    if name == "unsubscribed" or name.startswith("cio_subscription")
+                    else "the name is reserved by Customer.io"
+                )
+                problems.append(f"{where}: {reason}; rename the column or set is_sent: false")
+            elif name.startswith("_"):
+                problems.append(f"{where}: names that start with _ cannot be used in segments; rename the column")
+            elif not SNAKE_CASE.fullmatch(name):
+                problems.append(f"{where}: is not snake_case, for example order_total")
+            elif len(name.encode()) > MAX_ATTRIBUTE_NAME_BYTES:
+                problems.append(f"{where}: longer than {MAX_ATTRIBUTE_NAME_BYTES} bytes")
+        if len(self.sent_columns) > MAX_ATTRIBUTES:
+            problems.append(f"columns: {len(self.sent_columns)} are sent; Customer.io takes {MAX_ATTRIBUTES}")
+        return problems
+
+
+class Contract(_Strict):
+    """Everything that may be sent to one workspace."""
+
+    workspace: Workspace
+    feeds: tuple[Feed, ...]
+
+    @model_validator(mode="after")
+    def _feeds_agree(self) -> Self:
+        problems: list[str] = []
+        for what in ("name", "view", "event_name"):
+            seen: dict[str, str] = {}
+            for feed in self.feeds:
+                value = getattr(feed, what)
+                if value is not None and seen.setdefault(value, feed.name) != feed.name:
+                    problems.append(f"{feed.name}: {what} {value!r} is already used by {seen[value]}")
+        for feed in self.feeds:
+            if feed.identifier != self.workspace.identifier.column:
+                problems.append(
+                    f"{feed.name}: identifier {feed.identifier!r} differs from the workspace's "
+                    f"{self.workspace.identifier.column!r}; two identifiers make two profiles of one person"
+                )
+            for name, column in feed.columns.items():
+                if isinstance(column.values, str) and column.values not in self.workspace.values:
+                    problems.append(
+                        f"{feed.name}: columns.{name}.values: workspace.yaml has no list named {column.values!r}"
+                    )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def enabled_feeds(self) -> tuple[Feed, ...]:
+        """Feeds that are synced, people first, then events, each in name order."""
+        order = {FeedKind.PEOPLE: 0, FeedKind.EVENT: 1}
+        return tuple(sorted((f for f in self.feeds if f.enabled), key=lambda f: (order[f.kind], f.name)))
+
+    def feed(self, name: str) -> Feed:
+        """The feed of that name. Raises: KeyError."""
+        return {feed.name: feed for feed in self.feeds}[name]
+
+    def declared_values(self, column: Column) -> tuple[str, ...] | None:
+        """The values a column may hold, with a workspace list looked up, or None where any value may stand."""
+        return self.workspace.values[column.values] if isinstance(column.values, str) else column.values

@@ -1,0 +1,106 @@
+"""Every error this project raises on purpose, and what may be done about each.
+
+    RsCioError
+    ├── ConfigurationError      a person must change a setting or the contract; nothing was sent
+    │   ├── SettingsError
+    │   └── ContractError
+    ├── TransientError          the same call may work later; says how long to wait where it knows
+    │   ├── WarehouseUnavailable
+    │   ├── CustomerioUnavailable
+    │   └── StoreUnavailable
+    ├── PermanentError          repeating the call cannot help
+    │   ├── WarehouseRefused
+    │   ├── CustomerioRefused
+    │   └── StoreRefused
+    └── MismatchError           two counts of the same thing disagree
+
+Texts name the feed, the day, the column and the next step. They never hold a row's values or a secret.
+"""
+
+from __future__ import annotations
+
+
+class RsCioError(Exception):
+    """Base of the tree: what went wrong, where, and the operator's next step.
+
+    *problem* is one sentence; *next_step* is an instruction; *feed* and *day* (ISO date) are set where they are known.
+    """
+
+    def __init__(self, problem: str, *, next_step: str = "", feed: str | None = None, day: str | None = None) -> None:
+        self.problem = problem
+        self.next_step = next_step
+        self.feed = feed
+        self.day = day
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        """One readable line: `feed order_completed, 2026-11-20: problem. Next step: ...`."""
+        where = ", ".join(part for part in (f"feed {self.feed}" if self.feed else "", self.day or "") if part)
+        text = f"{where}: {self.problem}" if where else self.problem
+        return f"{text.rstrip('.')}. Next step: {self.next_step}" if self.next_step else text
+
+    def at(self, feed: str, day: str | None = None) -> RsCioError:
+        """The same error, told where it happened; keeps what is already known."""
+        self.feed = self.feed or feed
+        self.day = self.day or day
+        return self
+
+
+class ConfigurationError(RsCioError):
+    """A setting or the contract is wrong; a person has to change it."""
+
+
+class SettingsError(ConfigurationError):
+    """One or more environment variables are missing or invalid; lists all of them."""
+
+
+class ContractError(ConfigurationError):
+    """The contract's files are wrong; lists every problem found."""
+
+
+class TransientError(RsCioError):
+    """The same call may work later. *retry_after_s* is the wait asked for, in seconds, or None."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        retry_after_s: float | None = None,
+        next_step: str = "",
+        feed: str | None = None,
+        day: str | None = None,
+    ) -> None:
+        super().__init__(problem, next_step=next_step, feed=feed, day=day)
+        self.retry_after_s = retry_after_s
+
+
+class WarehouseUnavailable(TransientError):
+    """Redshift cannot be reached, dropped the connection, timed out or asked for a retry (1023)."""
+
+
+class CustomerioUnavailable(TransientError):
+    """Customer.io answered 408, 429 or 5xx, or the connection failed, until the retries ran out."""
+
+
+class StoreUnavailable(TransientError):
+    """The object store (S3) did not answer or answered 5xx until its retries ran out."""
+
+
+class PermanentError(RsCioError):
+    """Repeating the call cannot help."""
+
+
+class WarehouseRefused(PermanentError):
+    """Redshift answered no: wrong credentials, missing view or column, missing grant, bad SQL."""
+
+
+class CustomerioRefused(PermanentError):
+    """Customer.io answered no to the whole request: 400, 401, 403, 404, 3xx (wrong region)."""
+
+
+class StoreRefused(PermanentError):
+    """The store cannot take or give a file: no space left, no permission, missing bucket."""
+
+
+class MismatchError(RsCioError):
+    """Two counts of the same thing disagree; what was read or sent must not be trusted."""

@@ -1,0 +1,164 @@
+"""Environment variables to typed settings: the only reader of the environment.
+
+`RS_CIO_MODE` picks the defaults: `sandbox` (the stand-ins on 127.0.0.1) or `production`, where nothing has a default that
+could send data to the wrong place. Product code gets the result and never asks which mode it was. Every problem is reported
+at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from rs_cio_assets.errors import SettingsError
+
+Region = Literal["us", "eu"]
+
+# Source: Customer.io Track API and App API documents (customerio-api.md sections 1.1 and 4, read 2026-08-13).
+TRACK_URLS: dict[Region, str] = {"us": "https://track.customer.io", "eu": "https://track-eu.customer.io"}
+APP_URLS: dict[Region, str] = {"us": "https://api.customer.io", "eu": "https://api-eu.customer.io"}
+
+SANDBOX_HOME = Path(".rs_cio")
+SANDBOX_REDSHIFT_PORT = 15439
+SANDBOX_CUSTOMERIO_PORT = 18080
+SANDBOX_DEFAULTS: Mapping[str, str] = {
+    "RS_CIO_STORE": str(SANDBOX_HOME / "store"),
+    "REDSHIFT_HOST": "127.0.0.1",
+    "REDSHIFT_PORT": str(SANDBOX_REDSHIFT_PORT),
+    "REDSHIFT_DATABASE": "shop",
+    "REDSHIFT_USER": "cio_sync",
+    "REDSHIFT_PASSWORD": "sandbox",
+    "REDSHIFT_TLS": "false",
+    "CUSTOMERIO_SITE_ID": "sandbox-site",
+    "CUSTOMERIO_API_KEY": "sandbox-track-key",
+    "CUSTOMERIO_APP_API_KEY": "sandbox-app-key",
+    "CUSTOMERIO_REGION": "us",
+    "CUSTOMERIO_TRACK_URL": f"http://127.0.0.1:{SANDBOX_CUSTOMERIO_PORT}",
+    "CUSTOMERIO_APP_URL": f"http://127.0.0.1:{SANDBOX_CUSTOMERIO_PORT}",
+}
+
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+Flag = Annotated[bool, BeforeValidator(lambda v: _WORDS.get(v.lower(), v) if isinstance(v, str) else v)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RedshiftSettings(_Settings):
+    """How to reach the warehouse. Seconds are seconds; TLS is verified whenever it is on."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=5439, ge=1, le=65535)
+    database: str = Field(min_length=1)
+    user: str | None = None
+    password: SecretStr | None = None
+    auth: Literal["password", "secret", "iam"] = "password"
+    secret_id: str | None = Field(default=None, description="Secrets Manager name or ARN, for auth=secret.")
+    cluster: str | None = Field(default=None, description="Cluster identifier, for auth=iam.")
+    workgroup: str | None = Field(default=None, description="Serverless workgroup, for auth=iam.")
+    aws_region: str | None = None
+    tls: Flag = True
+    connect_timeout_s: int = Field(default=15, ge=1)
+    statement_timeout_s: int = Field(default=900, ge=1)
+    query_group: str = Field(default="cio_sync", pattern=r"^[A-Za-z0-9_]{1,64}$")
+    fetch_rows: int = Field(
+        default=1_000, ge=1, le=100_000, description="Rows per FETCH; a single-node cluster takes 1,000 at most."
+    )
+
+    @model_validator(mode="after")
+    def _auth_is_complete(self) -> RedshiftSettings:
+        missing = {
+            "password": [n for n, v in (("USER", self.user), ("PASSWORD", self.password)) if not v],
+            "secret": [] if self.secret_id else ["SECRET_ID"],
+            "iam": [] if self.cluster or self.workgroup else ["CLUSTER (or REDSHIFT_WORKGROUP)"],
+        }[self.auth]
+        if missing:
+            names = ", ".join(f"REDSHIFT_{name}" for name in missing)
+            raise ValueError(f"REDSHIFT_AUTH={self.auth} also needs {names}")
+        return self
+
+
+class CustomerioSettings(_Settings):
+    """How to reach one Customer.io workspace, and how fast."""
+
+    site_id: str = Field(min_length=1)
+    api_key: SecretStr = Field(min_length=1)
+    app_api_key: SecretStr | None = Field(default=None, description="For checks that read back.")
+    region: Region
+    track_url: str = ""
+    app_url: str = ""
+    max_requests_per_s: float = Field(
+        default=10, gt=0, le=1_000, description="Track API requests per second; 1,000 is Customer.io's own limit."
+    )
+    concurrency: int = Field(default=4, ge=1, le=64, description="Track API requests in flight.")
+    timeout_s: float = Field(default=30, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _urls_follow_the_region(cls, values: dict[str, Any]) -> dict[str, Any]:
+        region = values.get("region")
+        if region in TRACK_URLS:
+            values = {"track_url": TRACK_URLS[region], "app_url": APP_URLS[region], **values}
+        return values
+
+
+class Settings(_Settings):
+    """Everything the project reads from the environment."""
+
+    mode: Literal["sandbox", "production"] = "sandbox"
+    store: str = Field(min_length=1, description="A local folder, or s3://bucket/prefix.")
+    contract: Path | None = Field(default=None, description="A contract folder in place of the shipped one.")
+    start_date: date = Field(description="First daily partition (UTC).")
+    redshift: RedshiftSettings
+    customerio: CustomerioSettings
+
+
+# Variable -> where it goes. The prefixes keep one table for code, errors and the README (a test compares them).
+VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "RS_CIO_MODE": ("mode",),
+    "RS_CIO_STORE": ("store",),
+    "RS_CIO_CONTRACT": ("contract",),
+    "RS_CIO_START_DATE": ("start_date",),
+    **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
+    **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},
+}
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from *environ* (default: the process's environment). Empty variables count as unset.
+
+    Raises: SettingsError, naming every variable that is missing or wrong, without its value.
+    """
+    given = {k: v for k, v in (os.environ if environ is None else environ).items() if k in VARIABLES and v}
+    mode = given.get("RS_CIO_MODE", "sandbox")
+    defaults: dict[str, str] = {}
+    if mode == "sandbox":
+        two_years_ago = datetime.now(UTC).date() - timedelta(days=730)
+        defaults = {**SANDBOX_DEFAULTS, "RS_CIO_START_DATE": two_years_ago.replace(day=1).isoformat()}
+    values: dict[str, Any] = {"redshift": {}, "customerio": {}}
+    for name, value in {**defaults, **given}.items():
+        *group, field = VARIABLES[name]
+        (values[group[0]] if group else values)[field] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(
+            "\n  ".join(["the environment is not complete:", *_problems(error)]),
+            next_step="set the variables named above (README, table of environment variables) and start again",
+        ) from None
+
+
+def _problems(error: ValidationError) -> list[str]:
+    names = {path: variable for variable, path in VARIABLES.items()}
+    lines = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        variable = names.get(tuple(str(part) for part in item["loc"]))
+        message = "is not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        lines.append(f"{variable}: {message}" if variable else message)
+    return lines
