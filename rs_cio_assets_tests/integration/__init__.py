@@ -1,0 +1,1 @@
+"""Tests of rs_cio_assets."""
