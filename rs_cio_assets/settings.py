@@ -1,8 +1,8 @@
 """Environment variables to typed settings: the only reader of the environment.
 
-`RS_CIO_MODE` picks the defaults: `sandbox` (the stand-ins on 127.0.0.1) or `production`, where nothing has a default that
-could send data to the wrong place. Product code gets the result and never asks which mode it was. Every problem is reported
-at once.
+`RS_CIO_MODE` picks the defaults: `sandbox` (the stand-ins on 127.0.0.1) or `production`, where nothing has a default
+that could send data to the wrong place. Product code gets the result and never asks which mode it was. Every problem is
+reported at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rs_cio_assets.errors import SettingsError
 
@@ -58,10 +68,11 @@ class RedshiftSettings(_Settings):
     database: str = Field(min_length=1)
     user: str | None = None
     password: SecretStr | None = None
-    auth: Literal["password", "secret", "iam"] = "password"
     secret_id: str | None = Field(default=None, description="Secrets Manager name or ARN, for auth=secret.")
     cluster: str | None = Field(default=None, description="Cluster identifier, for auth=iam.")
     workgroup: str | None = Field(default=None, description="Serverless workgroup, for auth=iam.")
+    # Declared after what it needs: its validator looks back at them, and runs even where another field is missing.
+    auth: Literal["password", "secret", "iam"] = Field(default="password", validate_default=True)
     aws_region: str | None = None
     tls: Flag = True
     connect_timeout_s: int = Field(default=15, ge=1)
@@ -71,17 +82,18 @@ class RedshiftSettings(_Settings):
         default=1_000, ge=1, le=100_000, description="Rows per FETCH; a single-node cluster takes 1,000 at most."
     )
 
-    @model_validator(mode="after")
-    def _auth_is_complete(self) -> RedshiftSettings:
+    @field_validator("auth")
+    @classmethod
+    def _auth_is_complete(cls, auth: str, info: ValidationInfo) -> str:
+        has = {name for name, value in info.data.items() if value}
         missing = {
-            "password": [n for n, v in (("USER", self.user), ("PASSWORD", self.password)) if not v],
-            "secret": [] if self.secret_id else ["SECRET_ID"],
-            "iam": [] if self.cluster or self.workgroup else ["CLUSTER (or REDSHIFT_WORKGROUP)"],
-        }[self.auth]
+            "password": [name for name in ("USER", "PASSWORD") if name.lower() not in has],
+            "secret": [] if "secret_id" in has else ["SECRET_ID"],
+            "iam": [] if has & {"cluster", "workgroup"} else ["CLUSTER or REDSHIFT_WORKGROUP"],
+        }[auth]
         if missing:
-            names = ", ".join(f"REDSHIFT_{name}" for name in missing)
-            raise ValueError(f"REDSHIFT_AUTH={self.auth} also needs {names}")
-        return self
+            raise ValueError(f"{auth} also needs {', '.join(f'REDSHIFT_{name}' for name in missing)}")
+        return auth
 
 
 class CustomerioSettings(_Settings):
@@ -152,6 +164,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             "\n  ".join(["the environment is not complete:", *_problems(error)]),
             next_step="set the variables named above (README, table of environment variables) and start again",
         ) from None
+
+
+def environment(overrides: Mapping[str, str]) -> dict[str, str]:
+    """A copy of this process's environment with *overrides*, for a child process or for `load_settings`."""
+    return {**os.environ, **overrides}
 
 
 def _problems(error: ValidationError) -> list[str]:

@@ -1,0 +1,58 @@
+# One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=3000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
+# REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMERIO_PORT),--customerio-port $(CUSTOMERIO_PORT)) \
+	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT))
+SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
+DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO))
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev advance test check format lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED) ## Fourteen days of a shop into the Customer.io stand-in, then the UI (ONCE=1: exit when done)
+	@$(BIN)/rs-cio demo $(if $(ONCE),--once) $(PORTS) $(SHOP_OPTIONS) $(DAYS_OPTIONS)
+
+dev: $(INSTALLED) ## The Dagster UI and the stand-ins on the current state, until Ctrl-C
+	@$(BIN)/rs-cio dev $(PORTS)
+
+advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with late orders for past days
+	@$(BIN)/rs-cio shop advance $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT))
+
+test: $(INSTALLED) ## The whole test suite
+	@$(BIN)/pytest -q $(TESTS)
+
+check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/rs-cio contract lint
+	@$(BIN)/dagster definitions validate -w workspace.yaml
+	@$(BIN)/rs-cio contract assets --assert-loaded
+
+format: $(INSTALLED) ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format -q .
+
+lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.lock \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+clean: ## Remove what the demo made (stand-ins' data, staged files, ledger, Dagster history); keeps .venv
+	rm -rf .rs_cio
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {v[0]}.{v[1]}. Set PYTHON=python3.11")'
+	@echo "Installing the locked dependencies into .venv (once) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+		|| $(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,17 @@
+"""Dagster assets: what depends on what, by day. The work itself lives in the folders they call."""
+
+from rs_cio_assets.assets.exports import build_export
+from rs_cio_assets.assets.feeds import build_feed
+from rs_cio_assets.assets.keys import export_key, feed_key, view_key
+from rs_cio_assets.assets.partitions import daily_partitions
+from rs_cio_assets.assets.views import build_view
+
+__all__ = [
+    "build_export",
+    "build_feed",
+    "build_view",
+    "daily_partitions",
+    "export_key",
+    "feed_key",
+    "view_key",
+]

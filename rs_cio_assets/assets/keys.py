@@ -1,0 +1,20 @@
+"""Asset keys: one function per kind of asset, so that a name is spelled in one place."""
+
+from __future__ import annotations
+
+from dagster import AssetKey
+
+
+def view_key(feed_name: str) -> AssetKey:
+    """Key of the export view in Redshift (not partitioned)."""
+    return AssetKey(["redshift", "views", feed_name])
+
+
+def export_key(feed_name: str) -> AssetKey:
+    """Key of a day's rows of that view, staged as Parquet."""
+    return AssetKey(["redshift", "exports", feed_name])
+
+
+def feed_key(feed_name: str) -> AssetKey:
+    """Key of a day's rows, delivered to Customer.io and acknowledged."""
+    return AssetKey(["customerio", "feeds", feed_name])

@@ -1,0 +1,97 @@
+"""Frozen reports to Dagster metadata: ordered, with units, and without personal data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableRecord, TableSchema
+
+from rs_cio_assets.contract.models import Column, Feed
+from rs_cio_assets.delivery import DeliveryReport
+from rs_cio_assets.store import Manifest
+
+
+def column_schema(feed: Feed) -> TableSchema:
+    """The contract's columns as Dagster shows them, in contract order."""
+    return TableSchema(
+        columns=[
+            TableColumn(
+                name=name,
+                type=_type_text(column),
+                description=f"{column.description} ({_role(feed, name)})",
+                constraints=TableColumnConstraints(nullable=not column.required),
+            )
+            for name, column in feed.columns.items()
+        ]
+    )
+
+
+def _type_text(column: Column) -> str:
+    return f"decimal({column.precision},{column.scale})" if column.precision else column.type.value
+
+
+def _role(feed: Feed, name: str) -> str:
+    roles = {feed.identifier: "identifier", feed.time_column: "time", feed.loaded_at: "load time"}
+    return roles.get(name, "sent" if name in feed.sent_columns else "not sent")
+
+
+def export_metadata(manifest: Manifest) -> dict[str, Any]:
+    """What was read from the warehouse for one day."""
+    newest = manifest.fingerprint.latest_loaded_at
+    return {
+        "dagster/partition_row_count": manifest.rows,
+        "rows": manifest.rows,
+        "size (bytes)": sum(file.size_bytes for file in manifest.files),
+        "files": len(manifest.files),
+        "fingerprint": manifest.fingerprint.text(),
+        "newest loaded_at (UTC)": MetadataValue.timestamp(newest) if newest else MetadataValue.text("no rows"),
+        "read at (UTC)": MetadataValue.timestamp(manifest.read_at),
+    }
+
+
+def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, Any]:
+    """What happened to one day's rows in Customer.io. Rows are counted once each."""
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": report.rows,
+        "rows": report.rows,
+        "delivered": report.delivered,
+        "unchanged": report.unchanged,
+        "amended, not re-sent": report.amended,
+        "duplicates": report.duplicates,
+        "held": report.held,
+        "rejected": report.rejected,
+        "requests": report.requests,
+        "sent (bytes)": report.request_bytes,
+        "duration (s)": round(report.seconds, 3),
+        "source_fingerprint": manifest.fingerprint.text(),
+    }
+    if report.held_until:
+        metadata["held until (UTC)"] = MetadataValue.timestamp(report.held_until)
+    if report.rejected_by_reason:
+        metadata["rejected by reason"] = counts_table("reason", report.rejected_by_reason)
+    if report.examples:
+        metadata["rejected rows (examples, keys hashed)"] = records_table(
+            [
+                {"row": e.row_key_hash, "reason": e.reason, "column": e.column or "", "message": e.message}
+                for e in report.examples
+            ]
+        )
+    if report.delivered_examples:
+        metadata["delivered rows (sample, keys hashed)"] = ", ".join(report.delivered_examples)
+    return metadata
+
+
+def counts_table(what: str, counts: Mapping[str, int]) -> MetadataValue:
+    """A table of *what* and its row count, most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return records_table([{what: name, "rows": count} for name, count in ordered])
+
+
+def records_table(records: list[dict[str, str | int | float]]) -> MetadataValue:
+    """A table with one row per record; the first record names the columns."""
+    columns = [
+        TableColumn(name=name, type="string" if isinstance(value, str) else "number")
+        for name, value in records[0].items()
+    ]
+    return MetadataValue.table([TableRecord(dict(r)) for r in records], schema=TableSchema(columns=columns))

@@ -1,0 +1,215 @@
+"""The command line `rs-cio`: the demo, the stand-ins, the shop's clock and the contract's own checks.
+
+Each command parses its options and calls one function of the package. Errors of ours end with one readable message and
+exit code 2; a demo that is not all well exits 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from rs_cio_assets.errors import RsCioError
+from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT
+
+DAGSTER_PORT = 3000
+DAYS = 14
+CUSTOMERS = 3_000
+Command = Callable[..., Any]
+
+
+class _DayType(click.ParamType):
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a day such as 2026-11-20", param, ctx)
+
+
+_DAY = _DayType()
+
+
+def _port_options(command: Command) -> Command:
+    for name, default in (
+        ("dagster", DAGSTER_PORT),
+        ("customerio", SANDBOX_CUSTOMERIO_PORT),
+        ("redshift", SANDBOX_REDSHIFT_PORT),
+    ):
+        option = click.option(f"--{name}-port", type=click.IntRange(1, 65535), default=default, show_default=True)
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def rs_cio() -> None:
+    """Redshift export views to Customer.io feeds, as Dagster assets by day."""
+
+
+@rs_cio.command()
+@_port_options
+@click.option("--once", is_flag=True, help="Exit when done: 0 when all is well, 1 when not.")
+@click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
+@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The CDNOW file.")
+@click.option("--customers", type=click.IntRange(1), default=CUSTOMERS, show_default=True, help="Skincare shop's size.")
+@click.option("--days", type=click.IntRange(1, 730), default=DAYS, show_default=True, help="Finished days to sync.")
+@click.option("--from", "first_day", type=_DAY, help="First day (UTC), in place of --days.")
+@click.option("--to", "last_day", type=_DAY, help="Last day (UTC); default yesterday.")
+def demo(
+    *,
+    once: bool,
+    shop: str,
+    data: Path | None,
+    customers: int,
+    days: int,
+    first_day: date | None,
+    last_day: date | None,
+    redshift_port: int,
+    customerio_port: int,
+    dagster_port: int,
+) -> None:
+    """Put days of a shop into the Customer.io stand-in through Dagster, print a summary and leave the UI open."""
+    from rs_cio_assets.demo import DemoOptions, Ports, run_demo  # noqa: PLC0415 - keeps other commands quick
+
+    if (shop == "cdnow") != (data is not None):
+        raise click.UsageError("--shop cdnow goes with --data FILE (make demo SHOP=cdnow DATA=cdnow_master.txt)")
+    last = last_day or datetime.now(UTC).date() - timedelta(days=1)
+    options = DemoOptions(
+        home=_home(shop),
+        ports=Ports(redshift_port, customerio_port, dagster_port),
+        first_day=first_day or last - timedelta(days=days - 1),
+        last_day=last,
+        customers=customers,
+        data=data,
+        is_once=once,
+    )
+    if options.first_day > options.last_day:
+        raise click.UsageError(f"--from {options.first_day} is after --to {options.last_day}")
+    sys.exit(run_demo(options, Console(soft_wrap=True)))
+
+
+@rs_cio.command()
+@_port_options
+@click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
+def dev(*, shop: str, redshift_port: int, customerio_port: int, dagster_port: int) -> None:
+    """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C."""
+    from rs_cio_assets.demo import Ports, sandbox, wait_until_interrupted  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    with sandbox(_home(shop), Ports(redshift_port, customerio_port, dagster_port), console) as (settings, processes):
+        console.print(f"Dagster UI        http://127.0.0.1:{dagster_port}/asset-groups")
+        console.print(f"Customer.io page  {settings.customerio.app_url}/")
+        wait_until_interrupted(processes)
+
+
+@rs_cio.group(name="sandbox")
+def sandbox_group() -> None:
+    """Start one of the stand-ins alone."""
+
+
+@sandbox_group.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=SANDBOX_REDSHIFT_PORT, show_default=True)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "redshift")
+def redshift(*, port: int, data: Path) -> None:
+    """The Redshift stand-in, until Ctrl-C: a PostgreSQL whose wire speaks to the unmodified Redshift driver."""
+    from rs_cio_assets.sandbox.redshift import serve  # noqa: PLC0415
+
+    serve(data, port)
+
+
+@sandbox_group.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=SANDBOX_CUSTOMERIO_PORT, show_default=True)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "customerio")
+def customerio(*, port: int, data: Path) -> None:
+    """The Customer.io stand-in, until Ctrl-C: Track API, the App API's read side, and a page to look people up."""
+    from rs_cio_assets.sandbox.customerio import serve  # noqa: PLC0415
+
+    serve(data, port)
+
+
+@rs_cio.group()
+def shop() -> None:
+    """The demo shop behind the Redshift stand-in."""
+
+
+@shop.command()
+@click.option("--redshift-port", type=click.IntRange(1, 65535), default=SANDBOX_REDSHIFT_PORT, show_default=True)
+@click.option("--late-orders", type=click.IntRange(0), default=20, show_default=True, help="Orders for past days.")
+def advance(*, redshift_port: int, late_orders: int) -> None:
+    """Let the shop's time go on to now, and let some orders of past days arrive late."""
+    from rs_cio_assets.sandbox.shop import advance_shop  # noqa: PLC0415
+    from rs_cio_assets.settings import environment, load_settings  # noqa: PLC0415
+
+    settings = load_settings(environment({"REDSHIFT_PORT": str(redshift_port)}))
+    report = advance_shop(settings.redshift, until=datetime.now(UTC), late_orders=late_orders)
+    click.echo(report.sentence())
+    click.echo("Next: materialize the days it names in the UI, or run `make demo` again: only new rows are sent.")
+
+
+@rs_cio.group()
+def contract() -> None:
+    """The contract: what may be sent."""
+
+
+@contract.command()
+def lint() -> None:
+    """Load the contract and lint its SQL; every problem is listed, with file and line. Exit 1 when there is one."""
+    from rs_cio_assets.contract import lint_contract, load_contract  # noqa: PLC0415
+    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
+
+    loaded = load_contract(load_settings().contract)
+    findings = lint_contract(loaded)
+    for finding in findings:
+        click.echo(str(finding))
+    click.echo(f"{len(loaded.feeds)} feeds, {len(findings)} findings")
+    sys.exit(1 if findings else 0)
+
+
+@contract.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
+def assets(*, as_json: bool, assert_loaded: bool) -> None:
+    """The asset keys that the contract's enabled feeds give."""
+    from rs_cio_assets.assets import export_key, feed_key, view_key  # noqa: PLC0415
+    from rs_cio_assets.contract import load_contract  # noqa: PLC0415
+    from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
+    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    feeds = load_contract(settings.contract).enabled_feeds
+    expected = sorted(key(f.name).to_user_string() for f in feeds for key in (view_key, export_key, feed_key))
+    click.echo(json.dumps(expected) if as_json else "\n".join(expected))
+    if assert_loaded:
+        loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())
+        if loaded != expected:
+            raise click.ClickException(f"the definitions hold {loaded}")
+
+
+def _home(shop_name: str) -> Path:
+    return SANDBOX_HOME if shop_name == "skincare" else SANDBOX_HOME / shop_name
+
+
+def main() -> None:
+    """Entry point: our errors become one message and exit code 2, Ctrl-C exit code 130."""
+    try:
+        rs_cio()
+    except RsCioError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What was acknowledged is recorded; the same command goes on from there.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Settings to the things that assets and checks call: the warehouse, the store, Customer.io.
+
+Nothing here opens a connection; AWS clients come from dagster-aws so that one credential chain serves all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_aws.s3 import S3Resource
+from dagster_aws.secretsmanager import SecretsManagerResource
+
+from rs_cio_assets.settings import Settings
+from rs_cio_assets.store import open_store
+from rs_cio_assets.warehouse import Warehouse
+
+
+def resources_for(settings: Settings) -> dict[str, Any]:
+    """The resources of the definitions, by name: `warehouse`, `store`, `customerio`."""
+    aws_region = settings.redshift.aws_region
+
+    def read_secret(secret_id: str) -> Mapping[str, str]:
+        client = SecretsManagerResource(region_name=aws_region).get_client()
+        return json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
+
+    s3_client = S3Resource(region_name=aws_region).get_client() if settings.store.startswith("s3://") else None
+    return {
+        "warehouse": Warehouse(settings.redshift, secret=read_secret),
+        "store": open_store(settings.store, s3_client=s3_client),
+        "customerio": settings.customerio,
+    }

@@ -1,0 +1,94 @@
+"""What a sync did, as the tables that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from rich.table import Table
+
+from rs_cio_assets.sync import JobOutcome
+
+# Metadata of a feed's materialization -> a column of the table. Columns that are zero everywhere and not essential are left out.
+_COUNTED = {
+    "rows": "rows",
+    "delivered": "delivered",
+    "unchanged": "unchanged",
+    "amended": "amended, not re-sent",
+    "duplicates": "duplicates",
+    "rejected": "rejected",
+    "held": "held",
+    "seconds": "duration (s)",
+}
+_ESSENTIAL = ("rows", "delivered", "unchanged", "rejected", "held", "seconds")
+
+
+@dataclass(frozen=True)
+class FeedTotals:
+    """One feed over all synced days. Rows are counted once each; seconds are those of delivering."""
+
+    feed: str
+    days: int = 0
+    rows: int = 0
+    delivered: int = 0
+    unchanged: int = 0
+    amended: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    held: int = 0
+    seconds: float = 0.0
+
+
+def add_up(outcomes: Iterable[JobOutcome]) -> list[FeedTotals]:
+    """One total per feed, in the order in which the feeds were first synced."""
+    totals: dict[str, FeedTotals] = {}
+    for outcome in outcomes:
+        for key, metadata in outcome.metadata.items():
+            if key.path[:2] == ["customerio", "feeds"]:
+                before = totals.get(key.path[-1], FeedTotals(key.path[-1]))
+                counts = {name: getattr(before, name) + metadata[label] for name, label in _COUNTED.items()}
+                totals[key.path[-1]] = FeedTotals(before.feed, before.days + 1, **counts)
+    return list(totals.values())
+
+
+def feeds_table(totals: Iterable[FeedTotals]) -> Table:
+    """One line per feed and one for all."""
+    totals = list(totals)
+    total = FeedTotals(
+        "all feeds",
+        max((t.days for t in totals), default=0),
+        **{name: sum(getattr(t, name) for t in totals) for name in _COUNTED},
+    )
+    shown = [
+        f.name for f in fields(FeedTotals) if f.name in _COUNTED and (f.name in _ESSENTIAL or getattr(total, f.name))
+    ]
+    table = Table(title="What was synced", title_justify="left")
+    for name in ("feed", "days", *shown):
+        table.add_column(name, justify="left" if name == "feed" else "right")
+    for line in (*totals, total):
+        if line is total:
+            table.add_section()
+        table.add_row(line.feed, str(line.days), *(_number(getattr(line, name)) for name in shown))
+    return table
+
+
+def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
+    """One line per check: how often it passed, and the first thing a failing one said."""
+    by_check: dict[tuple[str, str], list] = {}
+    for outcome in outcomes:
+        for check in outcome.checks:
+            by_check.setdefault((check.name, check.asset), []).append(check)
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("check")
+    table.add_column("asset")
+    table.add_column("passed", justify="right")
+    table.add_column("says", overflow="fold")
+    for (name, asset), checks in sorted(by_check.items()):
+        failed = [c for c in checks if not c.is_passed]
+        says = f"[red]{failed[0].description}" if failed else checks[0].description
+        table.add_row(name, asset, f"{len(checks) - len(failed)}/{len(checks)}", says)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
