@@ -1,0 +1,106 @@
+"""Redshift's SQL to PostgreSQL's, where a function cannot bridge the gap. Text in, text out; nothing is parsed and reprinted.
+
+Only what Redshift accepts and PostgreSQL does not is touched, outside of literals and comments; all else passes unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+
+_OPAQUE = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$", re.DOTALL)
+_NO_BINDING = re.compile(r"\s*\bWITH\s+NO\s+SCHEMA\s+BINDING\b", re.IGNORECASE)
+_QUERY_GROUP = re.compile(r"^\s*(?:SET|RESET|SHOW)\b(?:\s+(?:SESSION|LOCAL))?\s+(query_group)\b", re.IGNORECASE)
+_CREATE_TABLE = re.compile(r"^\s*CREATE\s+(?:(?:LOCAL\s+)?TEMP(?:ORARY)?\s+)?TABLE\b", re.IGNORECASE)
+_TABLE_ATTRIBUTES = re.compile(
+    r"\s*\b(?:DISTSTYLE\s+(?:AUTO|EVEN|KEY|ALL)"
+    r"|DISTKEY(?:\s*\([^()]*\))?"
+    r"|(?:COMPOUND\s+|INTERLEAVED\s+)?SORTKEY(?:\s*\([^()]*\)|\s+AUTO)?"
+    r"|ENCODE\s+\w+"
+    r"|BACKUP\s+(?:YES|NO))",
+    re.IGNORECASE,
+)
+_LISTAGG = re.compile(r"\bLISTAGG\s*\(", re.IGNORECASE)
+_WITHIN_GROUP = re.compile(r"\s*WITHIN\s+GROUP\s*\(\s*ORDER\s+BY\b", re.IGNORECASE)
+_REPLACED_VIEW = re.compile(r"^\s*CREATE\s+OR\s+REPLACE\s+VIEW\s+([\w.\x01]+)", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"^\s*(UNLOAD|COPY|VACUUM\s+(?:FULL|SORT|DELETE|REINDEX)|CREATE\s+EXTERNAL)\b", re.IGNORECASE)
+
+
+def to_postgres(sql: str) -> str:
+    """*sql* as PostgreSQL understands it."""
+    masked = _mask(sql)
+    if group := _QUERY_GROUP.search(masked):
+        return f"{sql[: group.start(1)]}redshift.query_group{sql[group.end(1) :]}"
+    sql = _cut(sql, _NO_BINDING)
+    if _CREATE_TABLE.search(masked):
+        sql = _cut(sql, _TABLE_ATTRIBUTES)
+    return _listagg_to_string_agg(sql)
+
+
+def replaced_view(sql: str) -> str | None:
+    """The name in a CREATE OR REPLACE VIEW, as written, or None for any other statement.
+
+    Redshift's late-binding views may change columns when replaced and PostgreSQL's may not, so the old one is dropped first.
+    """
+    found = _REPLACED_VIEW.search(_mask(sql, keep_quoted_names=True))
+    return sql[found.start(1) : found.end(1)] if found else None
+
+
+def unsupported_statement(sql: str) -> str | None:
+    """The verb of a statement that this stand-in does not emulate, or None."""
+    found = _UNSUPPORTED.search(_mask(sql))
+    if not found or (found[1].upper() == "COPY" and re.search(r"\bFORMAT\s+csv\b", sql, re.IGNORECASE)):
+        return None  # the shop's loader uses PostgreSQL's own COPY ... (FORMAT csv)
+    return " ".join(found[1].upper().split())
+
+
+def _mask(sql: str, *, keep_quoted_names: bool = False) -> str:
+    """*sql* with literals, quoted names and comments replaced, length unchanged, so that positions agree."""
+
+    def blank(found: re.Match[str]) -> str:
+        if keep_quoted_names and found[0].startswith('"'):
+            return "\x01" * len(found[0])
+        return "\x00" * len(found[0])
+
+    return _OPAQUE.sub(blank, sql)
+
+
+def _cut(sql: str, pattern: re.Pattern[str]) -> str:
+    for found in reversed(list(pattern.finditer(_mask(sql)))):
+        sql = sql[: found.start()] + sql[found.end() :]
+    return sql
+
+
+def _listagg_to_string_agg(sql: str) -> str:
+    """LISTAGG(x, 'd') WITHIN GROUP (ORDER BY y) -> string_agg((x)::text, 'd' ORDER BY y)."""
+    while found := _LISTAGG.search(_mask(sql)):
+        masked = _mask(sql)
+        opening = found.end() - 1
+        closing = _closing(masked, opening)
+        comma = _last_comma(masked, opening, closing)
+        within = _WITHIN_GROUP.match(masked, closing + 1)
+        if comma is None or within is None:
+            return sql  # PostgreSQL names the function it does not have
+        group_opening = masked.index("(", closing + 1)
+        group_closing = _closing(masked, group_opening)
+        value, delimiter = sql[opening + 1 : comma].strip(), sql[comma + 1 : closing].strip()
+        order = sql[group_opening + 1 : group_closing].strip()
+        sql = f"{sql[: found.start()]}string_agg(({value})::text, {delimiter} {order}){sql[group_closing + 1 :]}"
+    return sql
+
+
+def _closing(masked: str, opening: int) -> int:
+    depth = 0
+    for position in range(opening, len(masked)):
+        depth += {"(": 1, ")": -1}.get(masked[position], 0)
+        if depth == 0:
+            return position
+    return len(masked) - 1
+
+
+def _last_comma(masked: str, opening: int, closing: int) -> int | None:
+    depth, comma = 0, None
+    for position in range(opening + 1, closing):
+        depth += {"(": 1, ")": -1}.get(masked[position], 0)
+        if depth == 0 and masked[position] == ",":
+            comma = position
+    return comma

@@ -1,0 +1,137 @@
+"""The stand-in as a whole: PostgreSQL, Redshift's functions in it, and the wire in front."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from rs_cio_assets.errors import ConfigurationError
+from rs_cio_assets.sandbox.redshift import wire
+from rs_cio_assets.sandbox.redshift.postgres import SUPERUSER, Postgres
+from rs_cio_assets.sandbox.redshift.proxy import Proxy
+
+PARENT_POLL_S = 0.3
+
+
+class RedshiftStandIn:
+    """A warehouse on 127.0.0.1 for the unmodified driver. State in *data_dir* survives a restart.
+
+    *user* owns the database and may do everything in it; every role of the cluster logs in with *password*.
+    Raises on start: ConfigurationError when the port is taken, the data folder is in use, or PostgreSQL does not start.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        user: str = "cio_sync",
+        password: str = "sandbox",  # noqa: S107 - the sandbox's own, on the loopback interface
+        database: str = "shop",
+    ) -> None:
+        self.port = port
+        self._user, self._password, self._database = user, password, database
+        self._postgres = Postgres(data_dir)
+        self._proxy: Proxy | None = None
+
+    def start(self) -> Self:
+        """Start it; it takes connections when this returns."""
+        try:
+            self._proxy = Proxy(self.port, self._password)
+        except OSError:
+            raise ConfigurationError(
+                f"port {self.port} for Redshift is in use",
+                next_step="stop what uses it, or choose another: make demo REDSHIFT_PORT=<port>",
+            ) from None
+        try:
+            self._postgres.start()
+            self._prepare()
+        except BaseException:
+            self.stop()
+            raise
+        self._proxy.start(self._postgres.port)
+        self.port = self._proxy.port
+        return self
+
+    def stop(self) -> None:
+        """End it and every client's session."""
+        if self._proxy is not None:
+            self._proxy.stop()
+        self._postgres.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def postgres_process_id(self) -> int:
+        """Process id of the server behind the wire."""
+        return self._postgres.process_id
+
+    def _prepare(self) -> None:
+        user, database = _quoted(self._user), _quoted(self._database)
+        is_new = not _query(
+            self._postgres.port, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = {_literal(self._user)}"
+        )
+        if is_new:
+            _query(self._postgres.port, "postgres", f"CREATE ROLE {user} LOGIN SUPERUSER")
+        if not _query(
+            self._postgres.port, "postgres", f"SELECT 1 FROM pg_database WHERE datname = {_literal(self._database)}"
+        ):
+            _query(self._postgres.port, "postgres", f"CREATE DATABASE {database} OWNER {user}")
+        functions = importlib.resources.files(__package__).joinpath("functions.sql").read_text()
+        _query(self._postgres.port, self._database, functions)
+        path = "public, redshift, pg_catalog"
+        _query(self._postgres.port, self._database, f"ALTER DATABASE {database} SET search_path TO {path}")
+        _query(self._postgres.port, self._database, "GRANT USAGE ON SCHEMA redshift TO PUBLIC")
+
+
+def serve(data_dir: Path, port: int) -> None:
+    """Run the stand-in until SIGINT, SIGTERM, or the end of the process that started this one."""
+    parent = os.getppid()
+    is_stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        is_stopping = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    with RedshiftStandIn(data_dir, port) as stand_in:
+        print(f"Redshift stand-in ready on 127.0.0.1:{stand_in.port}", flush=True)  # noqa: T201
+        while not is_stopping and os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+
+
+def _query(port: int, database: str, sql: str) -> int:
+    """Run SQL as the superuser, past the proxy; returns the number of rows. Raises: ConfigurationError."""
+    with socket.create_connection(("127.0.0.1", port)) as server:
+        server.sendall(wire.startup_message({"user": SUPERUSER, "database": database}))
+        while wire.read_message(server)[0] != b"Z":
+            pass
+        server.sendall(wire.message(b"Q", sql.encode() + b"\0"))
+        rows = 0
+        while True:
+            kind, body = wire.read_message(server)
+            rows += kind == b"D"
+            if kind == b"E":
+                text = body.replace(b"\0", b" ").decode(errors="replace")
+                raise ConfigurationError(f"the Redshift stand-in could not be prepared: {text}")
+            if kind == b"Z":
+                return rows
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,114 @@
+"""The store in an S3 bucket, by boto3: one credential chain, its own retries, endpoints as configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, PartialCredentialsError
+
+from rs_cio_assets.errors import StoreRefused, StoreUnavailable
+from rs_cio_assets.store.objects import missing_object, refused_by_disk, require_key
+
+DELETE_KEYS = 1_000  # keys per DeleteObjects request; source: AWS S3 API reference, DeleteObjects, read 2026-11-23
+
+_REMEDIES = {
+    "NoSuchBucket": "create the bucket, or correct RS_CIO_STORE",
+    "AccessDenied": "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role",
+    "ExpiredToken": "renew the AWS credentials and start again",
+    "InvalidAccessKeyId": "correct the AWS credentials",
+    "SignatureDoesNotMatch": "correct the AWS credentials",
+}
+
+
+class S3Store:
+    """Objects under `s3://bucket/prefix`. A put is atomic because S3's is."""
+
+    def __init__(self, location: str, client: Any = None) -> None:
+        parts = urlsplit(location)
+        self._bucket = parts.netloc
+        self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        self._client = client or boto3.client("s3")
+
+    def put(self, key: str, data: bytes) -> None:
+        """See Store.put."""
+        with self._mapped():
+            self._client.put_object(Bucket=self._bucket, Key=self._full(key), Body=data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See Store.put_file. Large files go in parts."""
+        with self._mapped():
+            self._client.upload_file(str(path), self._bucket, self._full(key))
+
+    def get(self, key: str) -> bytes | None:
+        """See Store.get."""
+        with self._mapped():
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=self._full(key))["Body"].read()
+            except self._client.exceptions.NoSuchKey:
+                return None
+
+    def fetch(self, key: str, directory: Path) -> Path:
+        """See Store.fetch."""
+        path = directory / require_key(key).replace("/", "~")
+        with self._mapped():
+            try:
+                self._client.download_file(self._bucket, self._full(key), str(path))
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
+                    raise missing_object(key) from None
+                raise
+        return path
+
+    def list(self, prefix: str) -> list[str]:
+        """See Store.list."""
+        with self._mapped():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}"
+            )
+            found = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return sorted(key.removeprefix(self._prefix) for key in found)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See Store.delete."""
+        objects = [{"Key": self._full(key)} for key in keys]
+        with self._mapped():
+            for start in range(0, len(objects), DELETE_KEYS):
+                chunk = objects[start : start + DELETE_KEYS]
+                self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": chunk, "Quiet": True})
+
+    def _full(self, key: str) -> str:
+        return f"{self._prefix}{require_key(key)}"
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        place = f"s3://{self._bucket}/{self._prefix}"
+        try:
+            yield
+        except (NoCredentialsError, PartialCredentialsError):
+            raise StoreRefused(
+                f"there are no AWS credentials for {place}", next_step="give the process a role or AWS_* variables"
+            ) from None
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
+                raise StoreUnavailable(f"S3 answered {status} {code} for {place}") from None
+            raise StoreRefused(
+                f"S3 answered {status} {code} for {place}",
+                next_step=_REMEDIES.get(code, "look the code up in the S3 API reference"),
+            ) from None
+        except HTTPClientError as error:
+            raise StoreUnavailable(f"S3 cannot be reached for {place}: {type(error).__name__}") from None
+        except (BotoCoreError, Boto3Error) as error:
+            raise StoreRefused(
+                f"the S3 client failed for {place}: {type(error).__name__}",
+                next_step="check RS_CIO_STORE and AWS settings",
+            ) from None
+        except OSError as error:
+            raise refused_by_disk(error, "the scratch folder") from None
