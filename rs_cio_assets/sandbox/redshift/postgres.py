@@ -36,6 +36,8 @@ OPTIONS = {
     "full_page_writes": "off",
     "timezone": "UTC",
     "datestyle": "ISO",
+    # Redshift reads a transaction's statements from one snapshot; PostgreSQL does so at this level.
+    "default_transaction_isolation": "repeatable read",
     "max_connections": "60",
     "max_wal_size": "2GB",
     "shared_buffers": "128MB",
