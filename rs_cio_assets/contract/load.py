@@ -1,0 +1,173 @@
+"""Contract files to models. Every problem of every file is reported at once, with file, line, field and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rs_cio_assets.contract.models import Column, Contract, Feed, Identifier, Workspace
+from rs_cio_assets.errors import ContractError
+
+SHIPPED = Path(__file__).parent
+_NEXT_STEP = "mend the lines named above (docs/analyst.md shows every field) and start again"
+
+
+@dataclass(frozen=True)
+class _Problem:
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+def load_contract(folder: Path | None = None) -> Contract:
+    """The contract in *folder* (default: the shipped one): `workspace.yaml` and `feeds/<name>.yaml` with `<name>.sql`.
+
+    Raises: ContractError listing every problem found, one per line as `file:line: field: what is wrong`.
+    """
+    folder = folder or SHIPPED
+    problems: list[_Problem] = []
+    workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, problems)
+    feeds = [feed for path in _feed_files(folder, problems) if (feed := _load_feed(path, problems))]
+    if problems or not isinstance(workspace, Workspace):
+        raise _contract_error(folder, problems)
+    try:
+        return Contract(workspace=workspace, feeds=tuple(feeds))
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _message(item).splitlines()]
+        raise _contract_error(folder, [_Problem("workspace.yaml and feeds/", 1, line) for line in lines]) from None
+
+
+def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError:
+    count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+    return ContractError(
+        "\n  ".join([f"the contract in {folder.name}/ has {count}:", *map(str, problems)]) + "\n", next_step=_NEXT_STEP
+    )
+
+
+def _feed_files(folder: Path, problems: list[_Problem]) -> list[Path]:
+    feeds = folder / "feeds"
+    names = {path.stem for path in feeds.glob("*") if path.suffix in {".yaml", ".sql"}}
+    if not names:
+        problems.append(_Problem("feeds/", 1, "there is no feed; a feed is <name>.yaml with <name>.sql"))
+    for name in sorted(names):
+        for present, absent in ((".sql", ".yaml"), (".yaml", ".sql")):
+            if (feeds / f"{name}{present}").exists() and not (feeds / f"{name}{absent}").exists():
+                problems.append(_Problem(f"feeds/{name}{present}", 1, f"there is no feeds/{name}{absent} beside it"))
+    return sorted(feeds / f"{name}.yaml" for name in names if (feeds / f"{name}.yaml").exists())
+
+
+def _load_feed(path: Path, problems: list[_Problem]) -> Feed | None:
+    query = path.with_suffix(".sql")
+    given = {"name": path.stem, "sql": query.read_text(encoding="utf-8") if query.exists() else ""}
+    feed = _load_model(path, f"feeds/{path.name}", Feed, given, problems)
+    return feed if isinstance(feed, Feed) else None
+
+
+def _load_model(
+    path: Path, shown: str, model: type[BaseModel], given: Mapping[str, Any], problems: list[_Problem]
+) -> BaseModel | None:
+    """The model in a YAML file, with *given* fields that stand elsewhere; None when there are problems."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        problems.append(_Problem(shown, 1, "the file is missing"))
+        return None
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark or error.context_mark).line + 1 if error.problem_mark or error.context_mark else 1
+        problems.append(_Problem(shown, line, f"this is not YAML: {error.problem or error}"))
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(_Problem(shown, 1, "must be a mapping of fields, for example `kind: event`"))
+        return None
+    before = len(problems)
+    lines: dict[tuple[str, ...], int] = {}
+    _walk(node, (), lines, shown, problems)
+    values = yaml.SafeLoader("").construct_document(node)
+    for name in given:
+        if name in values:
+            problems.append(_Problem(shown, lines[(name,)], f"{name}: is taken from the file's name and the .sql file"))
+    if len(problems) > before:
+        return None
+    try:
+        return model.model_validate({**values, **given})
+    except ValidationError as error:
+        problems.extend(_Problem(shown, *place) for place in _places(error, model, lines))
+        return None
+
+
+def _walk(
+    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], shown: str, problems: list[_Problem]
+) -> None:
+    """Remember the line of every field; refuse a key given twice, which YAML itself would silently overwrite."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[*path, str(index)] = item.start_mark.line + 1
+            _walk(item, (*path, str(index)), lines, shown, problems)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            if here in lines:
+                first = lines[here]
+                text = f"{'.'.join(here)}: is given twice (first in line {first})"
+                problems.append(_Problem(shown, key.start_mark.line + 1, text))
+            lines[here] = key.start_mark.line + 1
+            _walk(value, here, lines, shown, problems)
+
+
+def _places(
+    error: ValidationError, model: type[BaseModel], lines: Mapping[tuple[str, ...], int]
+) -> list[tuple[int, str]]:
+    """Line and text of each problem. Messages of whole-model rules may name several fields, one per line of text."""
+    places = []
+    for item in error.errors(include_url=False):
+        path = tuple(str(part) for part in item["loc"] if part not in {"tuple[str, ...]", "str"})
+        for text in _message(item, model).splitlines():
+            field = tuple(text.partition(":")[0].split(".")) if not path else path
+            shown = text if not path else f"{'.'.join(path)}: {text}"
+            places.append((_line(field, lines), shown))
+    return sorted(set(places))
+
+
+def _line(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int:
+    """The line of the field, or of the nearest field around it."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _message(item: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
+    """What pydantic found, in words for somebody who edits YAML."""
+    kind, given, context = item["type"], item.get("input"), item.get("ctx", {})
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        allowed = _allowed_fields(item["loc"], model)
+        name = str(item["loc"][-1])
+        similar = difflib.get_close_matches(name, allowed, n=1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        return f"is not a known field{hint} (allowed: {', '.join(allowed)})"
+    if kind in {"enum", "literal_error"}:
+        return f"found {given!r}; allowed: {context.get('expected', '')}"
+    if kind == "string_pattern_mismatch":
+        return f"found {given!r}; must match {context.get('pattern')}"
+    if kind == "string_type" and isinstance(given, bool):
+        return f"found {str(given).lower()} without quotes, which YAML reads as a truth value; write it in quotes"
+    if kind == "value_error":
+        return str(context.get("error", item["msg"]))
+    return f"found {given!r}; {item['msg'][0].lower()}{item['msg'][1:]}" if given is not None else item["msg"]
+
+
+def _allowed_fields(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
+    parents = {"columns": Column, "identifier": Identifier}
+    owner = parents.get(str(location[0]), model) if len(location) > 1 else model
+    hidden = {"name", "sql"} if owner is Feed else set()
+    return sorted(set(owner.model_fields) - hidden) if owner else []
