@@ -1,0 +1,124 @@
+"""The App API's read side: what Customer.io holds now. Used by checks, never to send.
+
+Source: Customer.io App API document (read 2026-09-17). All attribute values come back as strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from rs_cio_assets.customerio.http import Http
+from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS
+from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.errors import MismatchError, SettingsError
+from rs_cio_assets.settings import CustomerioSettings
+
+# One bucket for all clients of this process: the API counts them together.
+_PACE = Pace(APP_REQUESTS_PER_S * 0.9)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One person as Customer.io holds them. *attributes* are strings; *set_at* is the unix second each was set."""
+
+    person_id: str
+    attributes: Mapping[str, str]
+    set_at: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One entry of a person's activity log. *timestamp* is unix seconds; *data* depends on the type."""
+
+    type: str
+    name: str
+    timestamp: int
+    data: Mapping[str, Any]
+
+
+class AppClient:
+    """A client of one workspace's App API; a context manager. Raises: SettingsError without CUSTOMERIO_APP_API_KEY."""
+
+    def __init__(self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+        if settings.app_api_key is None:
+            raise SettingsError(
+                "CUSTOMERIO_APP_API_KEY is not set, so nothing can be read back",
+                next_step="create an App API key in Customer.io (Settings, API credentials) and set it",
+            )
+        self._http = Http(
+            settings.app_url,
+            api="App API",
+            credentials="CUSTOMERIO_APP_API_KEY",
+            pace=_PACE,
+            timeout_s=settings.timeout_s,
+            connections=4,
+            headers={"Authorization": f"Bearer {settings.app_api_key.get_secret_value()}"},
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def attributes(self, ids: Sequence[str]) -> dict[str, Profile]:
+        """Profiles by id; people that Customer.io does not know are absent. 100 ids a request."""
+        profiles: dict[str, Profile] = {}
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), ATTRIBUTES_IDS):
+            chunk = unique[start : start + ATTRIBUTES_IDS]
+            answer = self._json("POST", "/v1/customers/attributes", json={"ids": chunk}, params={"id_type": "id"})
+            for item in _list(answer, "customers"):
+                profile = _profile(item.get("customer", item))  # documented nested; live nesting is unverified
+                profiles[profile.person_id] = profile
+        return profiles
+
+    def activities(self, person_id: str, kind: str, *, name: str | None = None) -> Iterator[Activity]:
+        """A person's activities of one type (and event or attribute name), newest first, over all pages."""
+        params: dict[str, Any] = {"type": kind, "limit": ACTIVITIES_PAGE, "id_type": "id"}
+        if name:
+            params["name"] = name
+        while True:
+            path = f"/v1/customers/{quote(person_id, safe='')}/activities"
+            answer = self._json("GET", path, params=params)
+            items = _list(answer, "activities")
+            for item in items:
+                yield Activity(
+                    str(item.get("type", "")),
+                    str(item.get("name") or ""),
+                    int(item.get("timestamp") or 0),
+                    item.get("data") or {},
+                )
+            if not items or not answer.get("next"):  # an empty page ends it even where a token is given
+                return
+            params["start"] = answer["next"]
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        response = self._http.request(method, path, **options)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise MismatchError(f"Customer.io's App API answered {method} with something else than a JSON object")
+        return answer
+
+
+def _list(answer: Mapping[str, Any], name: str) -> list[Any]:
+    """A collection of the answer; empty ones may be null. Raises: MismatchError when it is absent or no list."""
+    if name not in answer or not isinstance(answer[name], list | None):
+        raise MismatchError(f"Customer.io's App API answered without the published field {name}")
+    return answer[name] or []
+
+
+def _profile(item: Mapping[str, Any]) -> Profile:
+    identifiers = item.get("identifiers") or {}
+    return Profile(
+        str(identifiers.get("id") or item.get("id") or ""), item.get("attributes") or {}, item.get("timestamps") or {}
+    )

@@ -1,0 +1,148 @@
+"""One HTTP request to Customer.io with its retries: what is tried again, how long is waited, and which error comes out.
+
+Error texts hold statuses and paths, never a payload, an answer's values or a key.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ssl
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import stamina
+
+from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable
+
+# The statuses that Customer.io's own Node client tries again (customerio-node, lib/request.ts, read 2026-05-27).
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
+ATTEMPTS = 6
+LONGEST_WAIT_S = 300.0
+WAIT_INITIAL_S = 0.2
+WAIT_MAX_S = 10.0
+
+
+class _TryAgain(Exception):
+    """One attempt failed in a way that may pass; *wait_s* is what the server asked for, or None."""
+
+    def __init__(self, problem: str, wait_s: float | None = None) -> None:
+        super().__init__(problem)
+        self.wait_s = wait_s
+
+
+class Http:
+    """Requests to one base URL. Thread-safe; close it in the end."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api: str,
+        credentials: str,
+        pace: Pace,
+        timeout_s: float,
+        connections: int,
+        auth: httpx.Auth | tuple[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._api, self._credentials, self._pace, self._sleep = api, credentials, pace, sleep
+        self._client = httpx.Client(
+            base_url=base_url,
+            auth=auth,
+            headers=headers,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            follow_redirects=False,
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer with a 2xx status.
+
+        Raises: CustomerioRefused for what repeating cannot help (3xx: another region, 401, other 4xx), CustomerioUnavailable
+        when 408, 429, 5xx or a failing connection outlasted the retries.
+        """
+        try:
+            for attempt in stamina.retry_context(on=_wait_before_retry, attempts=ATTEMPTS, timeout=None):
+                with attempt:
+                    self._pace.wait()
+                    return self._once(method, path, options)
+        except _TryAgain as error:
+            raise CustomerioUnavailable(
+                f"Customer.io's {self._api} did not answer {method} {path} after {ATTEMPTS} attempts: {error}",
+                retry_after_s=error.wait_s,
+                next_step="run the day again later; what was acknowledged is recorded and is not sent again",
+            ) from None
+        raise AssertionError("stamina ends with a result or an exception")  # pragma: no cover
+
+    def _once(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, **options)
+        except httpx.TransportError as error:
+            if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
+                raise CustomerioRefused(
+                    f"the TLS connection to {self._client.base_url.host} failed",
+                    next_step="check the host name and this machine's CA certificates",
+                ) from None
+            if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+                raise CustomerioRefused(
+                    f"{self._client.base_url} is not an address of Customer.io",
+                    next_step="check CUSTOMERIO_TRACK_URL and CUSTOMERIO_APP_URL",
+                ) from None
+            raise _TryAgain(f"{type(error).__name__} from {self._client.base_url.host}") from None
+        except (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+            raise CustomerioRefused(f"the answer cannot be used: {type(error).__name__}") from None
+        if response.status_code in RETRIED_STATUSES:
+            raise _TryAgain(f"status {response.status_code}", _retry_after_s(response))
+        if not response.is_success:
+            raise self._refusal(response, method, path)
+        return response
+
+    def _refusal(self, response: httpx.Response, method: str, path: str) -> CustomerioRefused:
+        status = response.status_code
+        if response.is_redirect:
+            return CustomerioRefused(
+                f"Customer.io's {self._api} redirects to another region ({status})",
+                next_step="set CUSTOMERIO_REGION to the workspace's region (us or eu)",
+            )
+        if status in {401, 403}:
+            return CustomerioRefused(
+                f"Customer.io refused the credentials of its {self._api} ({status})",
+                next_step=f"check {self._credentials}, and CUSTOMERIO_REGION: a key of the other region is refused too",
+            )
+        next_step = "report this: the engine sent a request that Customer.io does not take"
+        if status == 404:
+            next_step = "check CUSTOMERIO_TRACK_URL and CUSTOMERIO_APP_URL"
+        return CustomerioRefused(f"Customer.io's {self._api} answered {status} to {method} {path}", next_step=next_step)
+
+
+def _wait_before_retry(error: Exception) -> bool | float:
+    """Stamina's question: False does not retry, True backs off with jitter, a number waits that many seconds."""
+    if not isinstance(error, _TryAgain):
+        return False
+    return True if error.wait_s is None else error.wait_s
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Seconds from a Retry-After header (a number or an HTTP date), at most LONGEST_WAIT_S; None without one."""
+    header = response.headers.get("Retry-After", "").strip()
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (email.utils.parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), LONGEST_WAIT_S)

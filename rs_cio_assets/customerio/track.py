@@ -1,0 +1,118 @@
+"""The Track API v2: send a packed batch, and find out which region and workspace the credentials belong to.
+
+Source: Customer.io Track API document (journeys-track.json, read 2026-08-13). Packing is `delivery/`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+
+from rs_cio_assets.customerio.http import Http
+from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.errors import CustomerioRefused, MismatchError
+from rs_cio_assets.settings import CustomerioSettings
+
+_TEXT_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class WorkspaceRegion:
+    """Where the credentials belong: `us` or `eu`, and the workspace's number."""
+
+    region: str
+    workspace_id: int
+
+
+@dataclass(frozen=True)
+class RefusedOperation:
+    """One operation of a batch that Customer.io did not take. *index* counts from 0 within the batch."""
+
+    index: int
+    reason: str
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """What Customer.io said to a batch: everything not in *refused* was accepted."""
+
+    refused: tuple[RefusedOperation, ...] = ()
+
+
+class TrackClient:
+    """A client of one workspace. Thread-safe; a context manager. Keeps to the settings' pace over all its threads."""
+
+    def __init__(self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._settings = settings
+        self._http = Http(
+            settings.track_url,
+            api="Track API",
+            credentials="CUSTOMERIO_SITE_ID and CUSTOMERIO_API_KEY",
+            pace=Pace(settings.max_requests_per_s),
+            timeout_s=settings.timeout_s,
+            connections=settings.concurrency,
+            auth=(settings.site_id, settings.api_key.get_secret_value()),
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def region(self) -> WorkspaceRegion:
+        """Ask where the credentials belong; writes nothing.
+
+        Raises: CustomerioRefused when the credentials are refused or belong to another region than the settings say.
+        """
+        answer = _json(self._http.request("GET", "/api/v1/accounts/region"))
+        if not isinstance(answer, dict) or "region" not in answer:
+            raise MismatchError("Customer.io's answer about the region is not as published")
+        found = WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id") or 0))
+        if found.region != self._settings.region:
+            raise CustomerioRefused(
+                f"the credentials belong to region {found.region}, the settings say {self._settings.region}",
+                next_step=f"set CUSTOMERIO_REGION={found.region}",
+            )
+        return found
+
+    def send_batch(self, body: bytes, operations: int) -> BatchAnswer:
+        """Send one packed body of *operations* operations. Safe to repeat: events carry ids, identifies a timestamp.
+
+        Raises: CustomerioRefused, CustomerioUnavailable, MismatchError when the answer names an operation that is not there.
+        """
+        response = self._http.request(
+            "POST", "/api/v2/batch", content=body, headers={"Content-Type": "application/json"}
+        )
+        if response.status_code != 207:
+            return BatchAnswer()
+        answer = _json(response)
+        errors = answer.get("errors") if isinstance(answer, dict) else None
+        if not isinstance(errors, list):
+            raise MismatchError("Customer.io refused operations without naming them (207 without errors)")
+        refused = {}
+        for error in errors:
+            index = error.get("batch_index") if isinstance(error, dict) else None
+            if not isinstance(index, int) or not 0 <= index < operations:
+                raise MismatchError(f"Customer.io refused operation {index} of a batch of {operations}")
+            refused.setdefault(
+                index,
+                RefusedOperation(index, _text(error, "reason"), _text(error, "field"), _text(error, "message")),
+            )
+        return BatchAnswer(tuple(refused[index] for index in sorted(refused)))
+
+
+def _text(error: dict[str, Any], name: str) -> str:
+    return str(error.get(name) or "")[:_TEXT_SHOWN]
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise MismatchError(f"Customer.io answered {response.status_code} with something else than JSON") from None
