@@ -1,0 +1,37 @@
+"""The DuckDB that works on one day: bounded memory, spilling to the scratch folder, and errors that name no value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from rs_cio_assets.errors import MismatchError, StoreRefused
+
+MEMORY_LIMIT = "512MB"
+THREADS = 2
+
+
+@contextmanager
+def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A private in-memory database for the block.
+
+    Raises: StoreRefused when the scratch folder is full or memory runs out, MismatchError when staged files cannot be read.
+    """
+    config = {"memory_limit": MEMORY_LIMIT, "threads": THREADS, "temp_directory": str(scratch)}
+    with duckdb.connect(":memory:", config=config) as database:
+        try:
+            yield database
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise StoreRefused(
+                f"the day does not fit into {MEMORY_LIMIT} of memory and the scratch folder ({type(error).__name__})",
+                next_step="free space in the temporary folder (TMPDIR) and run the day again",
+            ) from None
+        except duckdb.Error as error:
+            # DuckDB's own text may quote a row's value.
+            raise MismatchError(
+                f"the staged rows cannot be read as the contract says ({type(error).__name__})",
+                next_step="run the export of that day again",
+            ) from None

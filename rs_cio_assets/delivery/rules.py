@@ -1,0 +1,214 @@
+"""Why a row may not be sent: the contract's rules as DuckDB conditions, in the order in which they are reported.
+
+A row gets the first rule it breaks. Every rule names its column and what to do; none repeats a value.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from rs_cio_assets.contract.models import (
+    MAX_ATTRIBUTE_VALUE_BYTES,
+    MAX_IDENTIFIER_BYTES,
+    Column,
+    ColumnType,
+    Contract,
+    Feed,
+    FeedKind,
+)
+from rs_cio_assets.customerio import OPERATION_BYTES
+from rs_cio_assets.delivery.expressions import literal, quoted
+
+FUTURE_TOLERANCE = timedelta(minutes=5)
+_EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - a bound in UTC, compared as microseconds
+_LATEST = datetime(2100, 1, 1)  # noqa: DTZ001
+_MEND_VIEW = "Mend the view's SQL, or filter such rows there."
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to reject a row: *condition* is true for the rows that break it; null means it holds."""
+
+    reason: str
+    column: str | None
+    condition: str
+    message: str
+
+
+DUPLICATE_DIFFERS = Rule(
+    "duplicate_key_differs",
+    None,
+    "false",
+    "Several rows of this day share the business key and differ, so none of them was sent. Look for a join in the view that "
+    "multiplies rows, or add a column to business_key.",
+)
+OPERATION_TOO_LARGE = "operation_too_large"
+
+
+def compile_rules(feed: Feed, contract: Contract, day: date, now: datetime) -> tuple[Rule, ...]:
+    """All rules of *feed* for rows of *day*. DUPLICATE_DIFFERS and the size of an operation are found by the engine."""
+    return (
+        *_identifier_rules(feed, contract),
+        *_key_rules(feed),
+        *_time_rules(feed, day, now),
+        *(rule for name, column in feed.columns.items() for rule in _column_rules(feed, contract, name, column)),
+    )
+
+
+def size_rule(feed: Feed, operation: str) -> Rule:
+    """An operation that Customer.io would refuse for its size."""
+    texts = [n for n in feed.sent_columns if feed.columns[n].type in {ColumnType.STRING, ColumnType.JSON}]
+    suspects = ", ".join(texts) or "the sent columns"
+    return Rule(
+        OPERATION_TOO_LARGE,
+        None,
+        f"strlen({operation}) - 1 > {OPERATION_BYTES}",
+        f"The whole operation is larger than {OPERATION_BYTES:,} bytes. Shorten the largest of {suspects}, "
+        "or set is_sent: false for it in the contract.",
+    )
+
+
+def _identifier_rules(feed: Feed, contract: Contract) -> Iterator[Rule]:
+    name, shape = feed.identifier, contract.workspace.identifier.pattern
+    column = quoted(name)
+    yield Rule(
+        "identifier_missing",
+        name,
+        f"{column} IS NULL OR trim({column}) = ''",
+        f"{name} is empty, so nobody can be addressed. {_MEND_VIEW}",
+    )
+    yield Rule(
+        "identifier_too_long",
+        name,
+        f"strlen({column}) > {MAX_IDENTIFIER_BYTES}",
+        f"{name} is longer than Customer.io's {MAX_IDENTIFIER_BYTES} bytes. {_MEND_VIEW}",
+    )
+    yield Rule(
+        "identifier_shape",
+        name,
+        f"NOT regexp_full_match({column}, {literal(shape)})",
+        f"{name} does not have the workspace's shape {shape}: it would make a second profile. {_MEND_VIEW}",
+    )
+
+
+def _key_rules(feed: Feed) -> Iterator[Rule]:
+    for name in feed.key_columns:
+        if name != feed.identifier:
+            yield Rule(
+                "business_key_missing",
+                name,
+                f"{quoted(name)} IS NULL",
+                f"{name} is null and part of business_key: the event could not be told from others. {_MEND_VIEW}",
+            )
+
+
+def _time_rules(feed: Feed, day: date, now: datetime) -> Iterator[Rule]:
+    name = feed.time_column
+    us = f"epoch_us({quoted(name)})"
+    start = calendar.timegm(day.timetuple()) * 1_000_000
+    end = start + 86_400_000_000
+    latest = int((now + FUTURE_TOLERANCE).timestamp()) * 1_000_000
+    yield Rule("time_missing", name, f"{quoted(name)} IS NULL", f"{name} is null. {_MEND_VIEW}")
+    yield Rule(
+        "time_before_2000", name, f"{us} < {_us(_EARLIEST)}", f"{name} is before 2000: a default date. {_MEND_VIEW}"
+    )
+    yield Rule(
+        "time_in_milliseconds",
+        name,
+        f"{us} >= {_us(_LATEST)}",
+        f"{name} is after 2100: milliseconds read as seconds? Divide by 1000 in the view.",
+    )
+    yield Rule(
+        "time_in_future",
+        name,
+        f"{us} > {latest}",
+        f"{name} is more than 5 minutes in the future: local time sold as UTC? Convert it in the view.",
+    )
+    yield Rule(
+        "time_outside_day",
+        name,
+        f"{us} < {start} OR {us} >= {end}",
+        f"{name} is not within {day} UTC. Run the export of this day again.",
+    )
+
+
+def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> Iterator[Rule]:
+    value = quoted(name)
+    if column.required and name not in {feed.identifier, feed.time_column, *feed.key_columns}:
+        yield Rule("required_missing", name, f"{value} IS NULL", f"{name} is null and required. {_MEND_VIEW}")
+    if column.type is ColumnType.JSON:
+        yield Rule(
+            "json_invalid",
+            name,
+            f"NOT json_valid({value}) OR {_has_no_json_number(value)}",
+            f"{name} is not valid JSON. Use JSON_SERIALIZE on a SUPER column in the view.",
+        )
+    limit = _limit_bytes(feed, name, column)
+    if limit is not None:
+        yield Rule(
+            "value_too_long",
+            name,
+            f"strlen({value}) > {limit}",
+            f"{name} is longer than {limit:,} bytes. Shorten it in the view with LEFT(), or raise max_bytes where Customer.io "
+            "allows it.",
+        )
+    if column.type is ColumnType.FLOAT:
+        yield Rule(
+            "not_a_number",
+            name,
+            f"isnan({value}) OR isinf({value})",
+            f"{name} is NaN or infinite, which JSON cannot say. Make it NULL in the view.",
+        )
+    if column.minimum is not None:
+        yield Rule(
+            "below_minimum", name, f"{value} < {column.minimum!r}", f"{name} is below {column.minimum:g}. {_MEND_VIEW}"
+        )
+    if column.maximum is not None:
+        yield Rule(
+            "above_maximum", name, f"{value} > {column.maximum!r}", f"{name} is above {column.maximum:g}. {_MEND_VIEW}"
+        )
+    if column.type is ColumnType.DECIMAL and column.precision is not None and column.scale is not None:
+        whole = min(column.precision - column.scale, 28)
+        yield Rule(
+            "too_many_digits",
+            name,
+            f"abs({value}) >= {10**whole} OR {value} <> round({value}, {column.scale})",
+            f"{name} does not fit NUMERIC({column.precision},{column.scale}). Round it in the view, or widen the contract.",
+        )
+    if column.pattern is not None:
+        yield Rule(
+            "pattern_mismatch",
+            name,
+            f"NOT regexp_full_match({value}, {literal(column.pattern)})",
+            f"{name} does not match {column.pattern}. {_MEND_VIEW}",
+        )
+    declared = contract.declared_values(column)
+    if declared is not None and column.on_undeclared_value == "reject":
+        yield Rule(
+            "undeclared_value",
+            name,
+            f"{value} NOT IN ({', '.join(literal(v) for v in declared)})",
+            f"{name} holds a value that the contract does not declare. Add it to the contract's list once journeys and "
+            "segments know it, or mend the view.",
+        )
+
+
+def _has_no_json_number(value: str) -> str:
+    # DuckDB takes NaN and infinities for JSON and writes them out again; outside of strings nothing else has an N or an I.
+    without_strings = rf"""regexp_replace(try(json({value})), '"(?:[^"\\]|\\.)*"', '', 'g')"""
+    return f"regexp_matches({without_strings}, '[NI]')"
+
+
+def _limit_bytes(feed: Feed, name: str, column: Column) -> int | None:
+    if column.type not in {ColumnType.STRING, ColumnType.JSON}:
+        return None
+    if feed.kind is FeedKind.PEOPLE and name in feed.sent_columns:
+        return min(column.max_bytes or MAX_ATTRIBUTE_VALUE_BYTES, MAX_ATTRIBUTE_VALUE_BYTES)
+    return column.max_bytes
+
+
+def _us(moment: datetime) -> int:
+    return calendar.timegm(moment.timetuple()) * 1_000_000
