@@ -131,7 +131,9 @@ class _Day:
             "pos": pa.array([pos for pos, _ in refused], pa.int64()),
             "reason": pa.array([f"customerio_{o.reason or 'refused'}" for _, o in refused], pa.string()),
             "column_name": pa.array([o.field.removeprefix("attributes.") or None for _, o in refused], pa.string()),
-            "message": pa.array([f"Customer.io refused it: {o.message or 'no message'}" for _, o in refused], pa.string()),
+            "message": pa.array(
+                [f"Customer.io refused it: {o.message or 'no message'}" for _, o in refused], pa.string()
+            ),
         }
         self._database.register("refused", pa.table(columns))
         self._database.execute(
@@ -146,7 +148,9 @@ class _Day:
     def report(self, classified: Classified, sending: _Sending, seconds: float) -> DeliveryReport:
         """Everything counted, and examples with hashed keys."""
         reasons = dict(
-            self._database.execute("SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC").fetchall()
+            self._database.execute(
+                "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC"
+            ).fetchall()
         )
         examples = []
         if reasons:
@@ -176,9 +180,7 @@ class _Day:
         )
 
     def _save_rejections(self) -> None:
-        save_rejections(
-            self._database, self._store, self._feed.name, self._manifest.day, self._now, self._scratch
-        )
+        save_rejections(self._database, self._store, self._feed.name, self._manifest.day, self._now, self._scratch)
 
 
 @dataclass

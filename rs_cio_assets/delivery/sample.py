@@ -28,7 +28,9 @@ def sample_delivered(
     expressions = compile_expressions(feed, contract, 0)
     columns = ", ".join(quoted(name) for name in feed.columns)
     with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, open_database(Path(folder)) as database:
-        database.execute("CREATE TABLE notes (day VARCHAR, row_key VARCHAR, content_hash VARCHAR, acknowledged_at TIMESTAMPTZ)")
+        database.execute(
+            "CREATE TABLE notes (day VARCHAR, row_key VARCHAR, content_hash VARCHAR, acknowledged_at TIMESTAMPTZ)"
+        )
         for day in days:
             if files := ledger_files(store, feed.name, day, Path(folder)):
                 paths = ", ".join(literal(str(path)) for path in files)
