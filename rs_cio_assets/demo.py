@@ -85,9 +85,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         console.print(f"Dagster UI        {dagster_url}/asset-groups")
         console.print(f"Customer.io page  {settings.customerio.app_url}/")
         if not options.is_once:
-            console.print(
-                "Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick."
-            )
+            console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
             wait_until_interrupted(processes)
     return 0 if is_good else 1
 
@@ -106,9 +104,7 @@ def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[tuple[Settin
     if not Path("workspace.yaml").exists():
         raise ConfigurationError("there is no workspace.yaml here", next_step="run the command in the project's folder")
     ports.require_free()
-    console.print(
-        "[bold]1/4[/] Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)"
-    )
+    console.print("[bold]1/4[/] Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)")
     dagster_home = _dagster_home(home)
     environ = environment(
         {
@@ -179,13 +175,9 @@ def _load_shop(options: DemoOptions, settings: Settings, console: Console) -> st
 
         today = datetime.now(UTC).date()
         if options.data:
-            state = load_cdnow(
-                settings.redshift, options.data, last_day=today - timedelta(days=1), on_progress=on_progress
-            )
+            state = load_cdnow(settings.redshift, options.data, last_day=today - timedelta(days=1), on_progress=on_progress)
         else:
-            state = ensure_shop(
-                settings.redshift, today=today, customers=options.customers, seed=SEED, on_progress=on_progress
-            )
+            state = ensure_shop(settings.redshift, today=today, customers=options.customers, seed=SEED, on_progress=on_progress)
     return _shop_sentence(state)
 
 

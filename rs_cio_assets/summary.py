@@ -59,9 +59,7 @@ def feeds_table(totals: Iterable[FeedTotals]) -> Table:
         max((t.days for t in totals), default=0),
         **{name: sum(getattr(t, name) for t in totals) for name in _COUNTED},
     )
-    shown = [
-        f.name for f in fields(FeedTotals) if f.name in _COUNTED and (f.name in _ESSENTIAL or getattr(total, f.name))
-    ]
+    shown = [f.name for f in fields(FeedTotals) if f.name in _COUNTED and (f.name in _ESSENTIAL or getattr(total, f.name))]
     table = Table(title="What was synced", title_justify="left")
     for name in ("feed", "days", *shown):
         table.add_column(name, justify="left" if name == "feed" else "right")

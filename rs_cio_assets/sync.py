@@ -57,9 +57,7 @@ def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
     return _run(defs, instance, READ_BACK)
 
 
-def sync_days(
-    defs: Definitions, instance: DagsterInstance, days: Sequence[str], *, reason: str
-) -> Iterator[JobOutcome]:
+def sync_days(defs: Definitions, instance: DagsterInstance, days: Sequence[str], *, reason: str) -> Iterator[JobOutcome]:
     """One run per day, newest first, each reported as it ends; a failed day does not stop the others.
 
     Newest first because a person's row stands on the day of their latest change: so a person is delivered before any of

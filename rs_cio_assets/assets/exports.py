@@ -118,9 +118,7 @@ def _contract_failure(feed: Feed, difference: ColumnDifference) -> Failure:
     )
 
 
-def _contract_result(
-    feed: Feed, difference: ColumnDifference, undated: int, manifests: dict[str, Manifest]
-) -> AssetCheckResult:
+def _contract_result(feed: Feed, difference: ColumnDifference, undated: int, manifests: dict[str, Manifest]) -> AssetCheckResult:
     sentences = list(difference.sentences())
     if undated:
         sentences.append(

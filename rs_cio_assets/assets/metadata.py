@@ -72,10 +72,7 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         metadata["rejected by reason"] = counts_table("reason", report.rejected_by_reason)
     if report.examples:
         metadata["rejected rows (examples, keys hashed)"] = records_table(
-            [
-                {"row": e.row_key_hash, "reason": e.reason, "column": e.column or "", "message": e.message}
-                for e in report.examples
-            ]
+            [{"row": e.row_key_hash, "reason": e.reason, "column": e.column or "", "message": e.message} for e in report.examples]
         )
     if report.delivered_examples:
         metadata["delivered rows (sample, keys hashed)"] = ", ".join(report.delivered_examples)
@@ -91,7 +88,6 @@ def counts_table(what: str, counts: Mapping[str, int]) -> MetadataValue:
 def records_table(records: list[dict[str, str | int | float]]) -> MetadataValue:
     """A table with one row per record; the first record names the columns."""
     columns = [
-        TableColumn(name=name, type="string" if isinstance(value, str) else "number")
-        for name, value in records[0].items()
+        TableColumn(name=name, type="string" if isinstance(value, str) else "number") for name, value in records[0].items()
     ]
     return MetadataValue.table([TableRecord(dict(r)) for r in records], schema=TableSchema(columns=columns))

@@ -41,9 +41,7 @@ class ReadBackConfig(Config):
     """How much to look at."""
 
     days_back: int = Field(default=14, ge=1, le=400, description="Days before today (UTC) whose rows are sampled.")
-    sample_size: int = Field(
-        default=20, ge=1, le=10_000, description="Rows to ask for; the App API answers 10 a second."
-    )
+    sample_size: int = Field(default=20, ge=1, le=10_000, description="Rows to ask for; the App API answers 10 a second.")
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,7 @@ def _walk(
             _walk(value, here, lines, shown, problems)
 
 
-def _places(
-    error: ValidationError, model: type[BaseModel], lines: Mapping[tuple[str, ...], int]
-) -> list[tuple[int, str]]:
+def _places(error: ValidationError, model: type[BaseModel], lines: Mapping[tuple[str, ...], int]) -> list[tuple[int, str]]:
     """Line and text of each problem. Messages of whole-model rules may name several fields, one per line of text."""
     places = []
     for item in error.errors(include_url=False):

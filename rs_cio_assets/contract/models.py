@@ -159,9 +159,7 @@ class Feed(_Strict):
     live_from: datetime | None = Field(
         default=None, description="Events before this moment never trigger: held until 72 h have passed."
     )
-    max_rejected_share: float = Field(
-        default=0.05, ge=0, le=1, description="A day with a larger share of rejected rows fails."
-    )
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1, description="A day with a larger share of rejected rows fails.")
     columns: dict[SnakeName, Column]
     sql: str = Field(description="The SELECT of the export view, from the .sql file beside the YAML.")
 
@@ -209,8 +207,7 @@ class Feed(_Strict):
         identifier = self.columns.get(self.identifier)
         if identifier is not None and identifier.type is not ColumnType.STRING:
             problems.append(
-                f"identifier: column {self.identifier!r} must be a string (cast it with ::VARCHAR), "
-                f"not {identifier.type.value}"
+                f"identifier: column {self.identifier!r} must be a string (cast it with ::VARCHAR), not {identifier.type.value}"
             )
         return problems
 
@@ -283,9 +280,7 @@ class Contract(_Strict):
                 )
             for name, column in feed.columns.items():
                 if isinstance(column.values, str) and column.values not in self.workspace.values:
-                    problems.append(
-                        f"{feed.name}: columns.{name}.values: workspace.yaml has no list named {column.values!r}"
-                    )
+                    problems.append(f"{feed.name}: columns.{name}.values: workspace.yaml has no list named {column.values!r}")
         if problems:
             raise ValueError("\n".join(problems))
         return self

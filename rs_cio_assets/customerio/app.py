@@ -119,6 +119,4 @@ def _list(answer: Mapping[str, Any], name: str) -> list[Any]:
 
 def _profile(item: Mapping[str, Any]) -> Profile:
     identifiers = item.get("identifiers") or {}
-    return Profile(
-        str(identifiers.get("id") or item.get("id") or ""), item.get("attributes") or {}, item.get("timestamps") or {}
-    )
+    return Profile(str(identifiers.get("id") or item.get("id") or ""), item.get("attributes") or {}, item.get("timestamps") or {})

@@ -86,9 +86,7 @@ class TrackClient:
 
         Raises: CustomerioRefused, CustomerioUnavailable, MismatchError when the answer names an operation that is not there.
         """
-        response = self._http.request(
-            "POST", "/api/v2/batch", content=body, headers={"Content-Type": "application/json"}
-        )
+        response = self._http.request("POST", "/api/v2/batch", content=body, headers={"Content-Type": "application/json"})
         if response.status_code != 207:
             return BatchAnswer()
         answer = _json(response)

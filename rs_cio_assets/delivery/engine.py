@@ -131,9 +131,7 @@ class _Day:
             "pos": pa.array([pos for pos, _ in refused], pa.int64()),
             "reason": pa.array([f"customerio_{o.reason or 'refused'}" for _, o in refused], pa.string()),
             "column_name": pa.array([o.field.removeprefix("attributes.") or None for _, o in refused], pa.string()),
-            "message": pa.array(
-                [f"Customer.io refused it: {o.message or 'no message'}" for _, o in refused], pa.string()
-            ),
+            "message": pa.array([f"Customer.io refused it: {o.message or 'no message'}" for _, o in refused], pa.string()),
         }
         self._database.register("refused", pa.table(columns))
         self._database.execute(
@@ -148,9 +146,7 @@ class _Day:
     def report(self, classified: Classified, sending: _Sending, seconds: float) -> DeliveryReport:
         """Everything counted, and examples with hashed keys."""
         reasons = dict(
-            self._database.execute(
-                "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC"
-            ).fetchall()
+            self._database.execute("SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC").fetchall()
         )
         examples = []
         if reasons:

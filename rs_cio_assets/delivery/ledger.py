@@ -36,9 +36,7 @@ def ledger_files(store: Store, feed_name: str, day: str, scratch: Path) -> list[
 class LedgerWriter:
     """Notes acknowledgements and writes them as segments, at most FLUSH_AFTER_S or FLUSH_AFTER_ROWS late. One thread only."""
 
-    def __init__(
-        self, store: Store, feed_name: str, day: str, run_id: str, scratch: Path, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, store: Store, feed_name: str, day: str, run_id: str, scratch: Path, now: Callable[[], datetime]) -> None:
         self.rows = 0
         self._store, self._now, self._run_id = store, now, run_id
         self._prefix = f"ledger/{feed_name}/{day}/"
@@ -72,9 +70,7 @@ class LedgerWriter:
             except OSError as error:
                 raise refused_by_disk(error, "the scratch folder") from None
             written_at = self._now().astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")
-            self._store.put_file(
-                f"{self._prefix}{written_at}-{self._run_id[:8]}-{self._segments:04d}.parquet", self._path
-            )
+            self._store.put_file(f"{self._prefix}{written_at}-{self._run_id[:8]}-{self._segments:04d}.parquet", self._path)
             self._segments += 1
             self._pending, self._pending_rows = [], 0
         self._flushed_at = time.monotonic()

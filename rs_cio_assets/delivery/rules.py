@@ -112,9 +112,7 @@ def _time_rules(feed: Feed, day: date, now: datetime) -> Iterator[Rule]:
     end = start + 86_400_000_000
     latest = int((now + FUTURE_TOLERANCE).timestamp()) * 1_000_000
     yield Rule("time_missing", name, f"{quoted(name)} IS NULL", f"{name} is null. {_MEND_VIEW}")
-    yield Rule(
-        "time_before_2000", name, f"{us} < {_us(_EARLIEST)}", f"{name} is before 2000: a default date. {_MEND_VIEW}"
-    )
+    yield Rule("time_before_2000", name, f"{us} < {_us(_EARLIEST)}", f"{name} is before 2000: a default date. {_MEND_VIEW}")
     yield Rule(
         "time_in_milliseconds",
         name,
@@ -163,13 +161,9 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
             f"{name} is NaN or infinite, which JSON cannot say. Make it NULL in the view.",
         )
     if column.minimum is not None:
-        yield Rule(
-            "below_minimum", name, f"{value} < {column.minimum!r}", f"{name} is below {column.minimum:g}. {_MEND_VIEW}"
-        )
+        yield Rule("below_minimum", name, f"{value} < {column.minimum!r}", f"{name} is below {column.minimum:g}. {_MEND_VIEW}")
     if column.maximum is not None:
-        yield Rule(
-            "above_maximum", name, f"{value} > {column.maximum!r}", f"{name} is above {column.maximum:g}. {_MEND_VIEW}"
-        )
+        yield Rule("above_maximum", name, f"{value} > {column.maximum!r}", f"{name} is above {column.maximum:g}. {_MEND_VIEW}")
     if column.type is ColumnType.DECIMAL and column.precision is not None and column.scale is not None:
         whole = min(column.precision - column.scale, 28)
         yield Rule(

@@ -17,9 +17,7 @@ from rs_cio_assets.delivery.ledger import ledger_files
 from rs_cio_assets.store import Store, load_manifest
 
 
-def sample_delivered(
-    feed: Feed, contract: Contract, store: Store, days: Sequence[str], size: int
-) -> list[dict[str, Any]]:
+def sample_delivered(feed: Feed, contract: Contract, store: Store, days: Sequence[str], size: int) -> list[dict[str, Any]]:
     """At most *size* rows of *days*, drawn anew by each call: the contract's columns, and `day` (ISO).
 
     Only rows that Customer.io should hold now: acknowledged, staged with the same content, and for a person the latest
@@ -28,9 +26,7 @@ def sample_delivered(
     expressions = compile_expressions(feed, contract, 0)
     columns = ", ".join(quoted(name) for name in feed.columns)
     with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, open_database(Path(folder)) as database:
-        database.execute(
-            "CREATE TABLE notes (day VARCHAR, row_key VARCHAR, content_hash VARCHAR, acknowledged_at TIMESTAMPTZ)"
-        )
+        database.execute("CREATE TABLE notes (day VARCHAR, row_key VARCHAR, content_hash VARCHAR, acknowledged_at TIMESTAMPTZ)")
         for day in days:
             if files := ledger_files(store, feed.name, day, Path(folder)):
                 paths = ", ".join(literal(str(path)) for path in files)

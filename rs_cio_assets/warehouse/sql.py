@@ -38,10 +38,7 @@ def slice_condition(feed: Feed, start: str = "%s", end: str = "%s") -> str:
     Takes *start*, *end* twice. Written with OR, so that Redshift can skip blocks by the time column.
     """
     moment, loaded = quoted(feed.time_column), quoted(feed.loaded_at)
-    return (
-        f"(({moment} >= {start} AND {moment} < {end}) "
-        f"OR ({moment} IS NULL AND {loaded} >= {start} AND {loaded} < {end}))"
-    )
+    return f"(({moment} >= {start} AND {moment} < {end}) OR ({moment} IS NULL AND {loaded} >= {start} AND {loaded} < {end}))"
 
 
 def day_expression(feed: Feed) -> str:

@@ -121,8 +121,7 @@ def _copy_rows(
     start, end = (sql.timestamp_literal(moment) for moment in sql.window_of(days))
     session.run(
         f"DECLARE {_CURSOR} CURSOR FOR SELECT {sql.day_expression(feed)} AS day_of_row, {names} "  # noqa: S608
-        f"FROM {sql.view_name(feed)} WHERE {sql.slice_condition(feed, start, end)}"
-        + (" ORDER BY 1" if len(days) > 1 else "")
+        f"FROM {sql.view_name(feed)} WHERE {sql.slice_condition(feed, start, end)}" + (" ORDER BY 1" if len(days) > 1 else "")
     )
     count = 0
     while rows := session.fetch(f"FETCH FORWARD {session.fetch_rows} FROM {_CURSOR}"):

@@ -74,9 +74,7 @@ def create_view(session: Session, feed: Feed) -> None:
     Raises: WarehouseRefused when the SQL or a grant is wrong; the earlier view then stays.
     """
     session.run(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(feed.view_schema)}")
-    session.run(
-        f"CREATE OR REPLACE VIEW {sql.view_name(feed)} AS\n{feed.sql.rstrip().rstrip(';')}\nWITH NO SCHEMA BINDING"
-    )
+    session.run(f"CREATE OR REPLACE VIEW {sql.view_name(feed)} AS\n{feed.sql.rstrip().rstrip(';')}\nWITH NO SCHEMA BINDING")
     session.commit()
 
 
@@ -84,8 +82,7 @@ def describe_view(session: Session, feed: Feed) -> tuple[ViewColumn, ...]:
     """The view's columns in its own order. Raises: WarehouseRefused when it is missing or may not be read."""
     described = session.describe(f"SELECT * FROM {sql.view_name(feed)} LIMIT 0")  # noqa: S608 - a quoted name
     return tuple(
-        ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold")))
-        for name, oid in described
+        ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold"))) for name, oid in described
     )
 
 

@@ -87,9 +87,7 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
 
 
 def _counts(workspace: Workspace) -> dict[str, Any]:
-    by_name = workspace.rows(
-        "SELECT name, count(*) AS events FROM activities WHERE type = 'event' GROUP BY name ORDER BY name"
-    )
+    by_name = workspace.rows("SELECT name, count(*) AS events FROM activities WHERE type = 'event' GROUP BY name ORDER BY name")
     failed = "'failed_attribute_change', 'failed_event', 'skipped_update'"
     return {
         "people": workspace.rows("SELECT count(*) AS n FROM people")[0]["n"],

@@ -47,9 +47,7 @@ def _problems(operation: Any) -> Iterator[Problem]:
         return
     action = operation.get("action")
     if action not in ACTIONS:
-        yield _problem(
-            "action", "is not one of the actions that this stand-in knows", "invalid" if action else "required"
-        )
+        yield _problem("action", "is not one of the actions that this stand-in knows", "invalid" if action else "required")
         return
     if size_of(operation) > OPERATION_BYTES:
         yield _problem("", "operation cannot be larger than 32kb")
@@ -104,9 +102,7 @@ def _attribute_problems(attributes: Any) -> Iterator[Problem]:
         if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
             yield _problem("attributes", f"attribute name cannot be longer than {ATTRIBUTE_NAME_BYTES} bytes")
         if isinstance(value, str | dict | list) and _value_bytes(value) > ATTRIBUTE_VALUE_BYTES:
-            yield _problem(
-                f"attributes.{name}", f"value for attribute cannot be longer than {ATTRIBUTE_VALUE_BYTES} bytes"
-            )
+            yield _problem(f"attributes.{name}", f"value for attribute cannot be longer than {ATTRIBUTE_VALUE_BYTES} bytes")
 
 
 def _value_bytes(value: Any) -> int:

@@ -26,9 +26,7 @@ from rs_cio_assets.settings import SANDBOX_DEFAULTS
 
 PARENT_POLL_S = 0.3
 START_TIMEOUT_S = 20.0
-_NOT_FOUND = (
-    "<!DOCTYPE html><html><head><title>Not found</title></head><body><h1>404: page not found</h1></body></html>"
-)
+_NOT_FOUND = "<!DOCTYPE html><html><head><title>Not found</title></head><body><h1>404: page not found</h1></body></html>"
 
 
 def create_app(database: Path, *, clock: Callable[[], float] = time.time) -> Starlette:

@@ -73,9 +73,7 @@ class Postgres:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _is_up(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise ConfigurationError(
-                    f"PostgreSQL did not start:\n{self._log_end()}", next_step="mend what it names"
-                )
+                raise ConfigurationError(f"PostgreSQL did not start:\n{self._log_end()}", next_step="mend what it names")
             time.sleep(0.01)
 
     def stop(self) -> None:

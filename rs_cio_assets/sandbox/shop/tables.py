@@ -1,0 +1,141 @@
+"""Arrow tables into the stand-in's `shop` schema, and the clock that says what is loaded. Synthetic data only."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import redshift_connector
+from pyarrow import csv
+
+from rs_cio_assets.errors import ConfigurationError
+from rs_cio_assets.settings import RedshiftSettings
+
+# Each table's key: a row that comes again with the same key replaces the earlier one.
+KEYS = {
+    "customers": ("customer_id",),
+    "products": ("sku",),
+    "orders": ("order_id",),
+    "order_lines": ("order_id", "line_number"),
+    "checkouts": ("checkout_id",),
+    "subscriptions": ("subscription_id",),
+    "refunds": ("refund_id",),
+    "product_views": ("view_id",),
+}
+
+
+@dataclass(frozen=True)
+class ShopState:
+    """What the warehouse holds: orders and customers, and the first and last day (UTC) with an order."""
+
+    orders: int
+    customers: int
+    first_day: date
+    last_day: date
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Which shop is loaded, and until when. Times are naive UTC."""
+
+    kind: str
+    seed: int
+    customers: int
+    first_day: datetime
+    loaded_until: datetime
+
+
+class ShopTables:
+    """One connection to the stand-in, with everything in one transaction."""
+
+    def __init__(self, connection: redshift_connector.Connection) -> None:
+        self._cursor = connection.cursor()
+        self._commit = connection.commit
+        if not self.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'shop'"):
+            schema = importlib.resources.files("rs_cio_assets.sandbox.shop").joinpath("schema.sql").read_text()
+            for statement in schema.split(";"):
+                if statement.strip():
+                    self._cursor.execute(statement)
+
+    def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Every row of a query."""
+        self._cursor.execute(sql, values)
+        return [tuple(row) for row in self._cursor.fetchall()]
+
+    def run(self, sql: str, values: tuple[Any, ...] = ()) -> None:
+        """Execute one statement."""
+        self._cursor.execute(sql, values)
+
+    def put(self, name: str, table: pa.Table, *, is_new: bool) -> None:
+        """Add *table*'s rows to shop.*name*; unless *is_new*, they replace those with the same key."""
+        if not table.num_rows:
+            return
+        target = f"shop.{name}"
+        if is_new:
+            self._copy(target, table)
+            return
+        self.run(f"CREATE TEMP TABLE incoming (LIKE {target})")
+        self._copy("incoming", table)
+        same = " AND ".join(f"{target}.{key} = incoming.{key}" for key in KEYS[name])
+        self.run(f"DELETE FROM {target} USING incoming WHERE {same}")  # noqa: S608 - names of our own
+        self.run(f"INSERT INTO {target} SELECT * FROM incoming")  # noqa: S608
+        self.run("DROP TABLE incoming")
+
+    def clock(self) -> Clock | None:
+        """What is loaded, or None."""
+        rows = self.rows("SELECT kind, seed, customers, first_day, loaded_until FROM shop.clock")
+        return Clock(*rows[0]) if rows else None
+
+    def set_clock(self, clock: Clock) -> None:
+        """Remember what is loaded, for good."""
+        for table in KEYS:
+            self.run(f"ANALYZE shop.{table}")
+        self.run("DELETE FROM shop.clock")
+        values = (clock.kind, clock.seed, clock.customers, clock.first_day, clock.loaded_until)
+        self.run("INSERT INTO shop.clock VALUES (%s, %s, %s, %s, %s)", values)
+        self._commit()
+
+    def state(self) -> ShopState:
+        """Counts, and the days that have orders."""
+        ((orders, first, last),) = self.rows("SELECT COUNT(*), MIN(placed_at), MAX(placed_at) FROM shop.orders")
+        ((customers,),) = self.rows("SELECT COUNT(*) FROM shop.customers")
+        return ShopState(orders, customers, first.date(), last.date())
+
+    def _copy(self, target: str, table: pa.Table) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)  # the stand-in's server is another user where this one is root
+            path = Path(folder) / "rows.csv"
+            csv.write_csv(table, path, csv.WriteOptions(include_header=False))
+            path.chmod(0o644)
+            self.run(f"COPY {target} FROM '{path}' (FORMAT csv)")
+
+
+@contextmanager
+def open_tables(settings: RedshiftSettings) -> Iterator[ShopTables]:
+    """The shop's tables in the stand-in that *settings* name; made when there are none yet."""
+    password = settings.password.get_secret_value() if settings.password else ""
+    with redshift_connector.connect(
+        host=settings.host,
+        port=settings.port,
+        database=settings.database,
+        user=settings.user,
+        password=password,
+        ssl=settings.tls,
+    ) as connection:
+        yield ShopTables(connection)
+
+
+def require_same_shop(clock: Clock, kind: str, seed: int, customers: int) -> None:
+    """Raises: ConfigurationError when another shop, seed or size is loaded."""
+    if (clock.kind, clock.seed, clock.customers) != (kind, seed, customers):
+        raise ConfigurationError(
+            f"the sandbox holds the shop {clock.kind} with {clock.customers:,} customers, not {kind} with {customers:,}",
+            next_step="make clean removes it, or ask for what is there",
+        )
