@@ -95,7 +95,7 @@ def demo(
     )
     if options.first_day > options.last_day:
         raise click.UsageError(f"--from {options.first_day} is after --to {options.last_day}")
-    sys.exit(run_demo(options, Console(soft_wrap=True)))
+    sys.exit(run_demo(options, _console()))
 
 
 @rs_cio.command()
@@ -103,13 +103,12 @@ def demo(
 @click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
 def dev(*, shop: str, redshift_port: int, customerio_port: int, dagster_port: int) -> None:
     """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C."""
-    from rs_cio_assets.demo import Ports, sandbox, wait_until_interrupted  # noqa: PLC0415
+    from rs_cio_assets.demo import Ports, sandbox, wait_for_ui, wait_until_interrupted  # noqa: PLC0415
 
-    console = Console(soft_wrap=True)
-    with sandbox(_home(shop), Ports(redshift_port, customerio_port, dagster_port), console) as (settings, processes):
-        console.print(f"Dagster UI        http://127.0.0.1:{dagster_port}/asset-groups")
-        console.print(f"Customer.io page  {settings.customerio.app_url}/")
-        wait_until_interrupted(processes)
+    console = _console()
+    with sandbox(_home(shop), Ports(redshift_port, customerio_port, dagster_port), console) as running:
+        wait_for_ui(running, console)
+        wait_until_interrupted(running.processes)
 
 
 @rs_cio.group(name="sandbox")
@@ -193,6 +192,11 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())
         if loaded != expected:
             raise click.ClickException(f"the definitions hold {loaded}")
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for the tables where the output goes to a file."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def _home(shop_name: str) -> Path:

@@ -71,28 +71,34 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     Raises: ConfigurationError when a port is taken, a process does not start, or another shop is loaded.
     """
     started = time.monotonic()
-    with sandbox(options.home, options.ports, console) as (settings, processes):
-        instance = DagsterInstance.from_config(str(options.home / "dagster"))
-        console.print(f"[bold]2/4[/] {_load_shop(options, settings, console)}")
-        defs = build_definitions(settings)
-        outcomes = [create_views(defs, instance)]
-        outcomes += _sync(defs, instance, options, console)
+    with sandbox(options.home, options.ports, console) as running:
+        console.print(f"[bold]2/4[/] {_load_shop(options, running.settings, console)}")
+        defs = build_definitions(running.settings)
+        outcomes = [create_views(defs, running.instance)]
+        outcomes += _sync(defs, running.instance, options, console)
         console.print("[bold]4/4[/] Checks: asking Customer.io for a sample of what was delivered")
-        outcomes.append(read_back(defs, instance))
-        is_good = _summarize(outcomes, settings, console, time.monotonic() - started)
-        dagster_url = f"http://127.0.0.1:{options.ports.dagster}"
-        _wait_for_ui(processes, dagster_url, console)
-        console.print(f"Dagster UI        {dagster_url}/asset-groups")
-        console.print(f"Customer.io page  {settings.customerio.app_url}/")
+        outcomes.append(read_back(defs, running.instance))
+        is_good = _summarize(outcomes, running.settings, console, time.monotonic() - started)
+        wait_for_ui(running, console)
         if not options.is_once:
             console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
-            wait_until_interrupted(processes)
+            wait_until_interrupted(running.processes)
     return 0 if is_good else 1
 
 
+@dataclass(frozen=True)
+class Sandbox:
+    """The running sandbox: settings that reach it, the Dagster instance of its UI, and its processes (the UI last)."""
+
+    settings: Settings
+    instance: DagsterInstance
+    dagster_url: str
+    processes: Sequence[ManagedProcess]
+
+
 @contextmanager
-def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[tuple[Settings, list[ManagedProcess]]]:
-    """The two stand-ins and the Dagster UI, running until the block ends; yields the settings that reach them.
+def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[Sandbox]:
+    """The two stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
 
     Raises: ConfigurationError when a port is taken or a process does not start.
     """
@@ -119,6 +125,8 @@ def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[tuple[Settin
     settings = load_settings(environ)
     logs = home / "logs"
     with ExitStack() as stack:
+        # Its storage is made here: two processes that make it at the same time get in each other's way.
+        instance = stack.enter_context(DagsterInstance.from_config(str(dagster_home)))
         processes = [
             _start(stack, ManagedProcess(name, command, logs / log, environ))
             for name, command, log in (
@@ -129,7 +137,7 @@ def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[tuple[Settin
         ]
         processes[0].wait_until(lambda: accepts_connections(ports.redshift))
         processes[1].wait_until(lambda: answers_http(f"{settings.customerio.app_url}/sandbox/counts"))
-        yield settings, processes
+        yield Sandbox(settings, instance, f"http://127.0.0.1:{ports.dagster}", processes)
 
 
 def wait_until_interrupted(processes: Sequence[ManagedProcess]) -> None:
@@ -240,6 +248,9 @@ def _what_was_sent(totals: Sequence[FeedTotals]) -> str:
     return f"0 operations were sent: Customer.io already holds all {sum(total.unchanged for total in totals):,} rows."
 
 
-def _wait_for_ui(processes: Sequence[ManagedProcess], url: str, console: Console) -> None:
+def wait_for_ui(running: Sandbox, console: Console) -> None:
+    """Wait until the Dagster UI answers, and say where it and the stand-in's page are."""
     with console.status("waiting for the Dagster UI"):
-        processes[-1].wait_until(lambda: answers_http(f"{url}/server_info"))
+        running.processes[-1].wait_until(lambda: answers_http(f"{running.dagster_url}/server_info"))
+    console.print(f"Dagster UI        {running.dagster_url}/asset-groups")
+    console.print(f"Customer.io page  {running.settings.customerio.app_url}/")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from rich.table import Table
 
-from rs_cio_assets.sync import JobOutcome
+from rs_cio_assets.sync import CheckOutcome, JobOutcome
 
 # Metadata of a feed's materialization -> a column of the table. Columns that are zero everywhere and not essential are left out.
 _COUNTED = {
@@ -62,7 +62,7 @@ def feeds_table(totals: Iterable[FeedTotals]) -> Table:
     shown = [f.name for f in fields(FeedTotals) if f.name in _COUNTED and (f.name in _ESSENTIAL or getattr(total, f.name))]
     table = Table(title="What was synced", title_justify="left")
     for name in ("feed", "days", *shown):
-        table.add_column(name, justify="left" if name == "feed" else "right")
+        table.add_column(name, justify="left" if name == "feed" else "right", no_wrap=True)
     for line in (*totals, total):
         if line is total:
             table.add_section()
@@ -71,21 +71,27 @@ def feeds_table(totals: Iterable[FeedTotals]) -> Table:
 
 
 def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
-    """One line per check: how often it passed, and the first thing a failing one said."""
-    by_check: dict[tuple[str, str], list] = {}
+    """One line per check over all assets, and one more for each asset where it did not pass, with what it said."""
+    by_check: dict[str, list[CheckOutcome]] = {}
     for outcome in outcomes:
         for check in outcome.checks:
-            by_check.setdefault((check.name, check.asset), []).append(check)
+            by_check.setdefault(check.name, []).append(check)
     table = Table(title="Checks", title_justify="left")
-    table.add_column("check")
-    table.add_column("asset")
-    table.add_column("passed", justify="right")
+    table.add_column("check", no_wrap=True)
+    table.add_column("passed", justify="right", no_wrap=True)
     table.add_column("says", overflow="fold")
-    for (name, asset), checks in sorted(by_check.items()):
-        failed = [c for c in checks if not c.is_passed]
-        says = f"[red]{failed[0].description}" if failed else checks[0].description
-        table.add_row(name, asset, f"{len(checks) - len(failed)}/{len(checks)}", says)
+    for name, checks in sorted(by_check.items()):
+        failed = {check.asset: check for check in checks if not check.is_passed}
+        passed = sum(check.is_passed for check in checks)
+        table.add_row(name, f"{passed}/{len(checks)}", "" if failed else _what_all_say(checks))
+        for asset, check in sorted(failed.items()):
+            table.add_row("", "", f"[red]{asset}: {check.description}")
     return table
+
+
+def _what_all_say(checks: list[CheckOutcome]) -> str:
+    said = {check.description for check in checks}
+    return said.pop() if len(said) == 1 else "passed everywhere"
 
 
 def _number(value: float) -> str:

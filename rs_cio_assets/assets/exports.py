@@ -1,7 +1,5 @@
 """One asset per feed: a day's rows of its export view, staged as Parquet with a manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

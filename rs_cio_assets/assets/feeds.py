@@ -1,7 +1,5 @@
 """One asset per feed: a day's rows, delivered to Customer.io and acknowledged."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """One asset per feed: its export view in Redshift, created from the contract's SQL."""
 
-from __future__ import annotations
-
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, ResourceParam, asset
 
 from rs_cio_assets.assets.failures import failing_clearly

@@ -4,8 +4,6 @@ A 200 from Customer.io means accepted, not applied; only reading back proves it.
 can run it alone, by job or on a schedule, with `days_back` and `sample_size`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +30,7 @@ from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import Activity, AppClient
 from rs_cio_assets.delivery import sample_delivered
 from rs_cio_assets.settings import CustomerioSettings
-from rs_cio_assets.store import Store
+from rs_cio_assets.store import Manifest, Store, load_manifest
 
 EXAMPLES_SHOWN = 20
 
@@ -77,7 +75,10 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
             rows = sample_delivered(feed, contract, store, days, config.sample_size)
             find = _differences_of_people if feed.kind is FeedKind.PEOPLE else _differences_of_events
             differences = list(find(feed, rows, app))
+            manifests = [m for m in (load_manifest(store, feed.name, day) for day in days) if m is not None]
         context.log.info("%s: %d rows asked for, %d differ", feed.name, len(rows), len(differences))
+        if not rows:
+            return _result_without_rows(manifests)
         return _result(rows, differences)
 
     return read_back
@@ -133,9 +134,7 @@ def _result(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]
         metadata["examples (people hashed)"] = records_table(
             [{"person": d.person, "day": d.day, "what": d.problem} for d in differences[:EXAMPLES_SHOWN]]
         )
-    if not rows:
-        text = "Nothing has been delivered in these days, so there was nothing to ask for."
-    elif differences:
+    if differences:
         text = (
             f"{len(differences)} of {len(rows)} sampled rows are not in Customer.io as they were sent. Next step: look one up "
             "in Customer.io's activity log (failed attribute change, skipped update), mend the cause, run the day again."
@@ -143,8 +142,24 @@ def _result(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]
     else:
         text = f"All {len(rows)} sampled rows are in Customer.io as they were sent."
     return AssetCheckResult(
-        passed=bool(rows) and not differences,
-        severity=AssetCheckSeverity.ERROR if differences else AssetCheckSeverity.WARN,
+        passed=not differences,
         description=text,
         metadata=metadata,
+    )
+
+
+def _result_without_rows(manifests: Sequence[Manifest]) -> AssetCheckResult:
+    """Nothing was delivered in these days. That is right only where the warehouse was read and had no row either."""
+    exported = sum(manifest.rows for manifest in manifests)
+    if not manifests:
+        text = "None of these days has been exported, so nothing can be compared. Next step: materialize them."
+    elif exported:
+        text = f"{exported:,} rows were exported and none was delivered. Next step: materialize the feed for these days."
+    else:
+        text = f"The warehouse has no row in the {len(manifests)} days that were exported, so there is nothing to compare."
+    return AssetCheckResult(
+        passed=bool(manifests) and not exported,
+        severity=AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"rows asked for": 0, "rows exported": exported, "days exported": len(manifests)},
     )

@@ -90,7 +90,7 @@ def classify(
     )
     _note_rejections(database, expressions, files, rules)
     counts = dict(database.execute("SELECT outcome, count(*) FROM outcomes GROUP BY outcome").fetchall())
-    (latest,) = database.execute("SELECT max(occurred_us) FROM outcomes WHERE outcome = 'held'").fetchone() or (None,)
+    ((latest,),) = database.execute("SELECT max(occurred_us) FROM outcomes WHERE outcome = 'held'").fetchall()
     return Classified(counts, None if latest is None else _due(latest))
 
 

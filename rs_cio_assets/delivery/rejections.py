@@ -38,7 +38,7 @@ def save_rejections(
     A row that is fine by now leaves the file; without any rejection there is no file.
     """
     key = rejections_key(feed_name, day)
-    (count,) = database.execute("SELECT count(*) FROM rejections").fetchone() or (0,)
+    ((count,),) = database.execute("SELECT count(*) FROM rejections").fetchall()
     has_earlier = key in store.list(key)
     if not count:
         store.delete([key] if has_earlier else [])
