@@ -1,5 +1,5 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=3000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT
+# DAYS_PER_RUN=1 REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -7,7 +7,8 @@ INSTALLED := .venv/.installed
 PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMERIO_PORT),--customerio-port $(CUSTOMERIO_PORT)) \
 	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT))
 SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
-DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO))
+DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
+	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN))
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help

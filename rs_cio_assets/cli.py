@@ -65,6 +65,7 @@ def rs_cio() -> None:
 @click.option("--days", type=click.IntRange(1, 730), default=DAYS, show_default=True, help="Finished days to sync.")
 @click.option("--from", "first_day", type=_DAY, help="First day (UTC), in place of --days.")
 @click.option("--to", "last_day", type=_DAY, help="Last day (UTC); default yesterday.")
+@click.option("--days-per-run", type=click.IntRange(1), default=1, show_default=True, help="Days in one Dagster run.")
 def demo(
     *,
     once: bool,
@@ -74,6 +75,7 @@ def demo(
     days: int,
     first_day: date | None,
     last_day: date | None,
+    days_per_run: int,
     redshift_port: int,
     customerio_port: int,
     dagster_port: int,
@@ -90,6 +92,7 @@ def demo(
         first_day=first_day or last - timedelta(days=days - 1),
         last_day=last,
         customers=customers,
+        days_per_run=days_per_run,
         data=data,
         is_once=once,
     )

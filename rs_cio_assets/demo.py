@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 from dagster import DagsterInstance, Definitions
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rs_cio_assets.definitions import build_definitions
@@ -34,6 +35,8 @@ from rs_cio_assets.summary import FeedTotals, add_up, checks_table, feeds_table
 from rs_cio_assets.sync import JobOutcome, create_views, days_between, read_back, sync_days
 
 SEED = 20_261_124
+# Opens the graph with every group unfolded; the form of the parameter is that of the UI's own links.
+_ALL_GROUPS = ",".join(f"global@global:{group}" for group in ("redshift_views", "redshift_exports", "customerio_feeds"))
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class DemoOptions:
     first_day: date
     last_day: date
     customers: int
+    days_per_run: int = 1
     data: Path | None = None
     is_once: bool = False
 
@@ -195,20 +199,21 @@ def _shop_sentence(state: ShopState) -> str:
 
 def _sync(defs: Definitions, instance: DagsterInstance, options: DemoOptions, console: Console) -> list[JobOutcome]:
     days = days_between(options.first_day, options.last_day)
-    console.print(f"[bold]3/4[/] Syncing {len(days)} days, {days[0]} to {days[-1]}, one Dagster run each, newest first")
+    per_run = "one Dagster run each" if options.days_per_run == 1 else f"{options.days_per_run} days in a Dagster run"
+    console.print(f"[bold]3/4[/] Syncing {len(days)} days, {days[0]} to {days[-1]}, {per_run}, newest first")
     outcomes = []
     with _progress(console) as progress:
         task = progress.add_task("syncing", total=len(days))
-        for outcome in sync_days(defs, instance, days, reason="demo"):
+        for outcome in sync_days(defs, instance, days, reason="demo", days_per_run=options.days_per_run):
             outcomes.append(outcome)
-            progress.update(task, advance=1, description=f"synced {outcome.day}")
+            progress.update(task, advance=len(outcome.days), description=f"synced {outcome.label}")
             if not console.is_terminal:
                 totals = add_up([outcome])
                 console.print(
-                    f"      {outcome.day}: {sum(t.rows for t in totals):,} rows, {sum(t.delivered for t in totals):,} delivered"
+                    f"      {outcome.label}: {sum(t.rows for t in totals):,} rows, {sum(t.delivered for t in totals):,} delivered"
                 )
             for failure in outcome.failures:
-                console.print(f"[red]{outcome.day} failed:[/] {failure}", highlight=False)
+                console.print(f"[red]{outcome.label} failed:[/] {escape(failure)}", highlight=False)
     return outcomes
 
 
@@ -252,5 +257,5 @@ def wait_for_ui(running: Sandbox, console: Console) -> None:
     """Wait until the Dagster UI answers, and say where it and the stand-in's page are."""
     with console.status("waiting for the Dagster UI"):
         running.processes[-1].wait_until(lambda: answers_http(f"{running.dagster_url}/server_info"))
-    console.print(f"Dagster UI        {running.dagster_url}/asset-groups")
+    console.print(f"Dagster UI        {running.dagster_url}/asset-groups?expanded={_ALL_GROUPS}")
     console.print(f"Customer.io page  {running.settings.customerio.app_url}/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from rich.markup import escape
 from rich.table import Table
 
 from rs_cio_assets.sync import CheckOutcome, JobOutcome
@@ -43,11 +44,12 @@ def add_up(outcomes: Iterable[JobOutcome]) -> list[FeedTotals]:
     """One total per feed, in the order in which the feeds were first synced."""
     totals: dict[str, FeedTotals] = {}
     for outcome in outcomes:
-        for key, metadata in outcome.metadata.items():
-            if key.path[:2] == ["customerio", "feeds"]:
-                before = totals.get(key.path[-1], FeedTotals(key.path[-1]))
-                counts = {name: getattr(before, name) + metadata[label] for name, label in _COUNTED.items()}
-                totals[key.path[-1]] = FeedTotals(before.feed, before.days + 1, **counts)
+        for done in outcome.materializations:
+            *folder, feed = done.asset.path
+            if folder == ["customerio", "feeds"]:
+                before = totals.get(feed, FeedTotals(feed))
+                counts = {name: getattr(before, name) + done.metadata[label] for name, label in _COUNTED.items()}
+                totals[feed] = FeedTotals(feed, before.days + 1, **counts)
     return list(totals.values())
 
 
@@ -83,9 +85,9 @@ def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
     for name, checks in sorted(by_check.items()):
         failed = {check.asset: check for check in checks if not check.is_passed}
         passed = sum(check.is_passed for check in checks)
-        table.add_row(name, f"{passed}/{len(checks)}", "" if failed else _what_all_say(checks))
+        table.add_row(name, f"{passed}/{len(checks)}", "" if failed else escape(_what_all_say(checks)))
         for asset, check in sorted(failed.items()):
-            table.add_row("", "", f"[red]{asset}: {check.description}")
+            table.add_row("", "", f"[red]{escape(f'{asset}: {check.description}')}")
     return table
 
 

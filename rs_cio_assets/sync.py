@@ -13,6 +13,8 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
 from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -30,16 +32,30 @@ class CheckOutcome:
 
 
 @dataclass(frozen=True)
+class Materialization:
+    """What one asset said about one of its days (None for an asset without days)."""
+
+    asset: AssetKey
+    day: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class JobOutcome:
-    """What one run did: success, the metadata of each materialization by asset key, checks, and failures in words."""
+    """What one run did: its days (none, one, or a range), success, materializations, checks, and failures in words."""
 
     job: str
-    day: str | None
+    days: tuple[str, ...]
     run_id: str
     is_success: bool
-    metadata: Mapping[AssetKey, Mapping[str, Any]]
+    materializations: tuple[Materialization, ...]
     checks: tuple[CheckOutcome, ...]
     failures: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The run's days for people."""
+        return self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}" if self.days else self.job
 
 
 def days_between(first: date, last: date) -> list[str]:
@@ -57,14 +73,18 @@ def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
     return _run(defs, instance, READ_BACK)
 
 
-def sync_days(defs: Definitions, instance: DagsterInstance, days: Sequence[str], *, reason: str) -> Iterator[JobOutcome]:
-    """One run per day, newest first, each reported as it ends; a failed day does not stop the others.
+def sync_days(
+    defs: Definitions, instance: DagsterInstance, days: Sequence[str], *, reason: str, days_per_run: int = 1
+) -> Iterator[JobOutcome]:
+    """Runs of *days_per_run* of *days* (contiguous), newest first, each reported as it ends; a failed one stops no other.
 
     Newest first because a person's row stands on the day of their latest change: so a person is delivered before any of
     their earlier events, and no event makes a profile without attributes.
     """
-    for day in sorted(days, reverse=True):
-        yield _run(defs, instance, SYNC_DAY, day=day, tags={"rs_cio/reason": reason})
+    ordered = sorted(days)
+    for end in range(len(ordered), 0, -days_per_run):
+        chunk = tuple(ordered[max(0, end - days_per_run) : end])
+        yield _run(defs, instance, SYNC_DAY, days=chunk, tags={"rs_cio/reason": reason})
 
 
 def _run(
@@ -72,25 +92,35 @@ def _run(
     instance: DagsterInstance,
     job_name: str,
     *,
-    day: str | None = None,
+    days: tuple[str, ...] = (),
     tags: Mapping[str, str] | None = None,
 ) -> JobOutcome:
+    tags = dict(tags or {})
+    if len(days) > 1:
+        tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
     result = defs.resolve_job_def(job_name).execute_in_process(
-        instance=instance, partition_key=day, tags=dict(tags or {}), raise_on_error=False, run_config=QUIET
+        instance=instance,
+        partition_key=days[0] if len(days) == 1 else None,
+        tags=tags,
+        raise_on_error=False,
+        run_config=QUIET,
     )
     return JobOutcome(
         job=job_name,
-        day=day,
+        days=days,
         run_id=result.run_id,
         is_success=result.success,
-        metadata={
-            event.asset_key: {name: value.value for name, value in event.materialization.metadata.items()}
-            for event in result.get_asset_materialization_events()
-            if event.asset_key
-        },
+        materializations=tuple(_materializations(result)),
         checks=tuple(_checks(result)),
         failures=tuple(_failures(result)),
     )
+
+
+def _materializations(result: ExecuteInProcessResult) -> Iterator[Materialization]:
+    for event in result.get_asset_materialization_events():
+        if event.asset_key:
+            metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+            yield Materialization(event.asset_key, event.partition, metadata)
 
 
 def _checks(result: ExecuteInProcessResult) -> Iterator[CheckOutcome]:

@@ -49,7 +49,7 @@ def build_export(feed: Feed, daily: DailyPartitionsDefinition) -> AssetsDefiniti
             f"One day's rows of {feed.view}, by {feed.time_column} in UTC, staged as Parquet with a manifest "
             f"(files, rows, fingerprint, when read).\n\n{feed.description}"
         ),
-        group_name="redshift",
+        group_name="redshift_exports",
         kinds={"redshift", "parquet"},
         owners=[feed.owner],
         pool="redshift",

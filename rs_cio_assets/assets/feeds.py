@@ -49,7 +49,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
             f"One day's {what}, delivered to Customer.io and acknowledged. Only new or changed rows are sent; "
             f"a second run of the same day sends nothing.\n\n{feed.description}"
         ),
-        group_name="customerio",
+        group_name="customerio_feeds",
         kinds={"customerio", "api"},
         owners=[feed.owner],
         pool="customerio",

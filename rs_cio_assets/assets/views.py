@@ -18,7 +18,7 @@ def build_view(feed: Feed) -> AssetsDefinition:
             f"The export view {feed.view} in Redshift, created from the contract's SQL. "
             f"Materialize it after the SQL changed; the daily exports read it.\n\n{feed.description}"
         ),
-        group_name="redshift",
+        group_name="redshift_views",
         kinds={"redshift", "view"},
         owners=[feed.owner],
         pool="redshift",

@@ -24,7 +24,7 @@ from rs_cio_assets.delivery.database import open_database
 from rs_cio_assets.delivery.expressions import FeedExpressions, compile_expressions
 from rs_cio_assets.delivery.ledger import LedgerWriter, ledger_files
 from rs_cio_assets.delivery.packing import Body, pack
-from rs_cio_assets.delivery.rejections import save_rejections
+from rs_cio_assets.delivery.rejections import clear_rejections, save_rejections
 from rs_cio_assets.delivery.report import DeliveryProgress, DeliveryReport, RejectedExample
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.store import Manifest, Store
@@ -58,6 +58,9 @@ def deliver_day(
     until then is recorded.
     """
     started = time.monotonic()
+    if not manifest.rows:
+        clear_rejections(store, feed.name, manifest.day)
+        return DeliveryReport(feed.name, manifest.day, 0, seconds=time.monotonic() - started)
     with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
         day = _Day(feed, contract, manifest, store, Path(folder), database, now())
         classified = day.classify()
@@ -92,10 +95,6 @@ class _Day:
     def classify(self) -> Classified:
         """Make the outcomes, save the rejections, and count."""
         feed, day = self._feed, self._manifest.day
-        if not self._manifest.rows:
-            self._database.execute("CREATE TABLE rejections (reason VARCHAR)")
-            self._save_rejections()
-            return Classified({}, None)
         classified = classify(
             self._database,
             feed,

@@ -30,6 +30,11 @@ def rejections_key(feed_name: str, day: str) -> str:
     return f"rejections/{feed_name}/{day}.parquet"
 
 
+def clear_rejections(store: Store, feed_name: str, day: str) -> None:
+    """Remove the day's file: no row of the day is rejected."""
+    store.delete([rejections_key(feed_name, day)])
+
+
 def save_rejections(
     database: duckdb.DuckDBPyConnection, store: Store, feed_name: str, day: str, now: datetime, scratch: Path
 ) -> None:
@@ -39,10 +44,10 @@ def save_rejections(
     """
     key = rejections_key(feed_name, day)
     ((count,),) = database.execute("SELECT count(*) FROM rejections").fetchall()
-    has_earlier = key in store.list(key)
     if not count:
-        store.delete([key] if has_earlier else [])
+        clear_rejections(store, feed_name, day)
         return
+    has_earlier = key in store.list(key)
     earlier = "SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS reason, NULL::TIMESTAMPTZ AS first_seen, 0 AS attempts"
     if has_earlier:
         earlier = (

@@ -110,10 +110,7 @@ class LocalStore:
         """See Store.delete."""
         with self._refusing():
             for key in keys:
-                path = self._path(key)
-                path.unlink(missing_ok=True)
-                if path.parent.is_dir() and not any(path.parent.iterdir()):
-                    path.parent.rmdir()
+                self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._root / require_key(key)

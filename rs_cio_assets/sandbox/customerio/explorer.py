@@ -25,6 +25,7 @@ _EXPORT_ROWS = 5_000
 def explorer_routes(workspace: Workspace) -> list[Route]:
     """The page's routes and the JSON ones."""
     pages = Jinja2Templates(Path(__file__).with_name("pages"))
+    pages.env.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     pages.env.filters["utc"] = _utc
     pages.env.filters["as_time"] = _as_time
 

@@ -200,7 +200,7 @@ class Workspace:
         if kind == "id":
             return self._one("SELECT * FROM people WHERE id = ?", value)
         if kind == "email":
-            return self._one("SELECT * FROM people WHERE lower(email) = lower(?)", value)
+            return self._one("SELECT * FROM people WHERE lower(email) = lower(?) AND email IS NOT NULL", value)
         if kind == "cio_id":
             number = value.removeprefix("cio_").removeprefix("a")
             return self._one("SELECT * FROM people WHERE cio_id = ?", int(number)) if number.isdigit() else None
