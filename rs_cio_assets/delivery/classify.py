@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.delivery.expressions import FeedExpressions, literal
@@ -127,10 +128,15 @@ def _is_stale(feed: Feed, now: datetime) -> str:
 def _note_rejections(
     database: duckdb.DuckDBPyConnection, expressions: FeedExpressions, files: Sequence[Path], rules: Sequence[Rule]
 ) -> None:
-    database.execute("CREATE TABLE rules (rule SMALLINT, reason VARCHAR, column_name VARCHAR, message VARCHAR)")
-    database.executemany(
-        "INSERT INTO rules VALUES (?, ?, ?, ?)", [(n, r.reason, r.column, r.message) for n, r in enumerate(rules)]
+    table = pa.table(
+        {
+            "rule": pa.array(range(len(rules)), pa.int16()),
+            "reason": [rule.reason for rule in rules],
+            "column_name": pa.array([rule.column for rule in rules], pa.string()),
+            "message": [rule.message for rule in rules],
+        }
     )
+    database.register("rules", table)
     database.execute(
         f"""
         CREATE TABLE rejections AS

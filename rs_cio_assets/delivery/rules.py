@@ -191,9 +191,9 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
 
 
 def _has_no_json_number(value: str) -> str:
-    # DuckDB takes NaN and infinities for JSON and writes them out again; outside of strings nothing else has an N or an I.
+    # DuckDB takes NaN and infinities, in any case of letters, for JSON and writes them out again.
     without_strings = rf"""regexp_replace(try(json({value})), '"(?:[^"\\]|\\.)*"', '', 'g')"""
-    return f"regexp_matches({without_strings}, '[NI]')"
+    return f"regexp_matches({without_strings}, '(?i)nan|inf')"
 
 
 def _limit_bytes(feed: Feed, name: str, column: Column) -> int | None:

@@ -36,8 +36,9 @@ def test_production_takes_nothing_from_the_sandbox():
     assert settings.redshift.port == 5439
     assert settings.customerio.track_url == "https://track-eu.customer.io"
     assert settings.customerio.app_url == "https://api-eu.customer.io"
+    assert settings.customerio.max_requests_per_s == 10
     shown = settings.model_dump_json()
-    for value in set(SANDBOX_DEFAULTS.values()) - {"shop", "cio_sync", "us", "false"}:
+    for value in set(SANDBOX_DEFAULTS.values()) - {"shop", "cio_sync", "us", "false", "100"}:
         assert value not in shown
 
 

@@ -1,0 +1,55 @@
+"""What many tests share: the two stand-ins on ports of their own, and settings that point at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stamina
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from rs_cio_assets.sandbox.customerio import CustomerioStandIn
+from rs_cio_assets.sandbox.redshift import RedshiftStandIn
+from rs_cio_assets.settings import Settings, load_settings
+
+hypothesis_settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftStandIn]:
+    """One warehouse for the whole run; tests keep to schemas of their own."""
+    with RedshiftStandIn(tmp_path_factory.mktemp("redshift")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def customerio(tmp_path: Path) -> Iterator[CustomerioStandIn]:
+    """An empty workspace."""
+    with CustomerioStandIn(tmp_path / "customerio") as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def settings(redshift: RedshiftStandIn, customerio: CustomerioStandIn, tmp_path: Path) -> Settings:
+    """Settings of the two stand-ins and a store of the test's own."""
+    return load_settings(
+        {
+            "REDSHIFT_PORT": str(redshift.port),
+            "CUSTOMERIO_TRACK_URL": customerio.url,
+            "CUSTOMERIO_APP_URL": customerio.url,
+            "RS_CIO_STORE": str(tmp_path / "store"),
+        }
+    )
+
+
+@pytest.fixture
+def fast_retries() -> Iterator[None]:
+    """Retries without their waits."""
+    stamina.set_testing(testing=True, attempts=3)
+    yield
+    stamina.set_testing(testing=False)
