@@ -40,7 +40,7 @@ def build_definitions(
             *(build_feed(feed, contract, daily) for feed in feeds),
         ],
         asset_checks=read_back_checks,
-        jobs=build_jobs(contract, daily, read_back_checks),
+        jobs=build_jobs(contract, read_back_checks),
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

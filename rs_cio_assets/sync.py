@@ -139,4 +139,7 @@ def _failures(result: ExecuteInProcessResult) -> Iterator[str]:
         if event.is_step_failure:
             failure = event.step_failure_data
             described = failure.user_failure_data and failure.user_failure_data.description
-            yield described or f"{event.step_key}: {failure.error.message if failure.error else 'failed'}"
+            error = failure.error
+            while error and error.cause:
+                error = error.cause
+            yield described or f"{event.step_key}: {error.message.strip() if error else 'failed'}"

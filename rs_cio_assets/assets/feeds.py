@@ -87,7 +87,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
                         manifests[day],
                         store,
                         track,
-                        run_id=context.run_id,
+                        run_id=context.run.run_id,
                         now=lambda: datetime.now(UTC),
                         scratch=Path(scratch),
                         concurrency=customerio.concurrency,

@@ -8,7 +8,6 @@ from typing import Any
 from dagster import (
     AssetChecksDefinition,
     AssetSelection,
-    DailyPartitionsDefinition,
     define_asset_job,
     in_process_executor,
 )
@@ -21,9 +20,7 @@ SYNC_DAY = "sync_day"
 READ_BACK = "read_back"
 
 
-def build_jobs(
-    contract: Contract, daily: DailyPartitionsDefinition, read_back_checks: Sequence[AssetChecksDefinition]
-) -> list[Any]:
+def build_jobs(contract: Contract, read_back_checks: Sequence[AssetChecksDefinition]) -> list[Any]:
     """The three jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day) and leaves read-back out."""
     feeds = contract.enabled_feeds
     read_back = AssetSelection.checks(*read_back_checks)
@@ -38,7 +35,6 @@ def build_jobs(
         define_asset_job(
             SYNC_DAY,
             selection=synced - read_back,
-            partitions_def=daily,
             description="Export one UTC day of every feed from Redshift and deliver it to Customer.io, people before events.",
             executor_def=in_process_executor,
         ),

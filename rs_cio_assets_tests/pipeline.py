@@ -1,0 +1,83 @@
+"""The whole definitions over given settings and contract, run in process; and plain SQL on the warehouse beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import redshift_connector
+from dagster import DagsterInstance
+
+from rs_cio_assets.contract import Contract
+from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.settings import Settings
+from rs_cio_assets.sync import JobOutcome, create_views, read_back, sync_days
+
+
+class Pipeline:
+    """Definitions and a Dagster instance of its own."""
+
+    def __init__(self, settings: Settings, contract: Contract | None, instance: DagsterInstance) -> None:
+        self.settings = settings
+        self.instance = instance
+        self.defs = build_definitions(settings, contract)
+
+    def create_views(self) -> JobOutcome:
+        """Run the job create_views."""
+        return create_views(self.defs, self.instance)
+
+    def sync(self, days: Sequence[str], *, days_per_run: int = 1) -> list[JobOutcome]:
+        """Run sync_day for *days*."""
+        return list(sync_days(self.defs, self.instance, days, reason="test", days_per_run=days_per_run))
+
+    def sync_one(self, day: str) -> JobOutcome:
+        """Run sync_day for one day."""
+        (outcome,) = self.sync([day])
+        return outcome
+
+    def read_back(self) -> JobOutcome:
+        """Run the read-back checks."""
+        return read_back(self.defs, self.instance)
+
+    def counts(self) -> dict[str, Any]:
+        """What the Customer.io stand-in holds."""
+        return httpx.get(f"{self.settings.customerio.app_url}/sandbox/counts", timeout=30).json()
+
+
+@contextmanager
+def open_pipeline(settings: Settings, contract: Contract | None = None) -> Iterator[Pipeline]:
+    """A pipeline with an instance that ends with the block."""
+    with DagsterInstance.ephemeral() as instance:
+        yield Pipeline(settings, contract, instance)
+
+
+def query(settings: Settings, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Rows of one statement, over the unmodified driver."""
+    return run_sql(settings, (sql, values))
+
+
+def run_sql(settings: Settings, *statements: str | tuple[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Run statements in one transaction; the rows of the last."""
+    redshift = settings.redshift
+    password = redshift.password.get_secret_value() if redshift.password else ""
+    with redshift_connector.connect(
+        host=redshift.host, port=redshift.port, database=redshift.database, user=redshift.user, password=password, ssl=False
+    ) as connection:
+        cursor = connection.cursor()
+        for statement in statements:
+            sql, values = (statement, ()) if isinstance(statement, str) else statement
+            cursor.execute(sql, values)
+        rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        connection.commit()
+        return rows
+
+
+def delivered(outcome: JobOutcome) -> dict[str, dict[str, Any]]:
+    """Metadata of each feed's materialization, by feed."""
+    return {
+        done.asset.path[-1]: dict(done.metadata)
+        for done in outcome.materializations
+        if done.asset.path[:2] == ["customerio", "feeds"]
+    }
