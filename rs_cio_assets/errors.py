@@ -40,9 +40,10 @@ class RsCioError(Exception):
         return f"{text.rstrip('.')}. Next step: {self.next_step}" if self.next_step else text
 
     def at(self, feed: str, day: str | None = None) -> RsCioError:
-        """The same error, told where it happened; keeps what is already known."""
+        """The same error, told where it happened; keeps what is already known. Fills `<feed>` into the next step."""
         self.feed = self.feed or feed
         self.day = self.day or day
+        self.next_step = self.next_step.replace("<feed>", self.feed)
         return self
 
 

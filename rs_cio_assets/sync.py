@@ -112,7 +112,7 @@ def _run(
         is_success=result.success,
         materializations=tuple(_materializations(result)),
         checks=tuple(_checks(result)),
-        failures=tuple(_failures(result)),
+        failures=tuple(failures(result)),
     )
 
 
@@ -134,7 +134,8 @@ def _checks(result: ExecuteInProcessResult) -> Iterator[CheckOutcome]:
         )
 
 
-def _failures(result: ExecuteInProcessResult) -> Iterator[str]:
+def failures(result: ExecuteInProcessResult) -> Iterator[str]:
+    """Each failed step in words: our own description where there is one, else the deepest cause."""
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data

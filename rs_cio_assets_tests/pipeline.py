@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import redshift_connector
-from dagster import DagsterInstance
+from dagster import AssetKey, DagsterInstance
 
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.settings import Settings
-from rs_cio_assets.sync import JobOutcome, create_views, read_back, sync_days
+from rs_cio_assets.sync import JobOutcome, create_views, failures, read_back, sync_days
 
 
 class Pipeline:
@@ -40,6 +40,13 @@ class Pipeline:
     def read_back(self) -> JobOutcome:
         """Run the read-back checks."""
         return read_back(self.defs, self.instance)
+
+    def materialize(self, assets: Sequence[AssetKey], day: str) -> list[str]:
+        """Materialize only *assets* of *day*, as from the UI's graph; the failures in words."""
+        result = self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance, asset_selection=assets, partition_key=day, raise_on_error=False
+        )
+        return list(failures(result))
 
     def counts(self) -> dict[str, Any]:
         """What the Customer.io stand-in holds."""

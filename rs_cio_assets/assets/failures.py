@@ -19,7 +19,7 @@ LONGEST_RETRY_WAIT_S = 900.0
 
 
 @contextmanager
-def failing_clearly(feed: str, day: str | None = None, *, retry_wait_s: float = RETRY_WAIT_S) -> Iterator[None]:
+def failing_clearly(feed: str, day: str | None = None) -> Iterator[None]:
     """Turn our errors inside the block into a Dagster retry or failure that names *feed*, *day* and the next step.
 
     The original exception is not chained: a driver's own text may quote a row's values.
@@ -30,7 +30,7 @@ def failing_clearly(feed: str, day: str | None = None, *, retry_wait_s: float = 
         yield
     except TransientError as error:
         error.at(feed, day)
-        wait_s = min(error.retry_after_s or retry_wait_s, LONGEST_RETRY_WAIT_S)
+        wait_s = min(error.retry_after_s or RETRY_WAIT_S, LONGEST_RETRY_WAIT_S)
         raise RetryRequested(max_retries=RETRIES_PER_DAY, seconds_to_wait=wait_s) from _as_failure(error)
     except RsCioError as error:
         raise _as_failure(error.at(feed, day)) from None

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import email.utils
 import ssl
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,9 +47,8 @@ class Http:
         auth: httpx.Auth | tuple[str, str] | None = None,
         headers: dict[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._api, self._credentials, self._pace, self._sleep = api, credentials, pace, sleep
+        self._api, self._credentials, self._pace = api, credentials, pace
         self._client = httpx.Client(
             base_url=base_url,
             auth=auth,

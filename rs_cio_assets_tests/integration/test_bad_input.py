@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.errors import ContractError
 from rs_cio_assets.sandbox.processes import is_port_free
@@ -174,6 +176,8 @@ def test_a_column_that_the_contract_does_not_list_is_named_and_not_sent(case: Ca
         assert not check.is_error
 
 
+# The driver leaves its socket to the garbage collector when a login is refused (2.2, core.Connection.__init__).
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_wrong_credentials_of_redshift_name_the_variables(case: Case):
     """A refused login says which variables to check, and is not tried again."""
     settings = case.settings.model_copy(
@@ -184,6 +188,7 @@ def test_wrong_credentials_of_redshift_name_the_variables(case: Case):
         assert "REDSHIFT_USER" in failure
         assert "REDSHIFT_PASSWORD" in failure
         assert "wrong" not in failure
+    gc.collect()
 
 
 def test_wrong_credentials_of_customerio_name_the_variables_and_send_nothing(case: Case):
@@ -200,33 +205,38 @@ def test_wrong_credentials_of_customerio_name_the_variables_and_send_nothing(cas
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 1
 
 
-def test_an_unreachable_warehouse_is_named_with_its_address(case: Case, unused_port: int):
+def test_an_unreachable_warehouse_is_named_with_its_address(
+    case: Case, unused_port: int, monkeypatch: pytest.MonkeyPatch
+):
     """Nothing listens: host and port are named; the failure is one that may pass, so Dagster tries the step again."""
+    monkeypatch.setattr("rs_cio_assets.assets.failures.RETRY_WAIT_S", 0.1)
     settings = case.settings.model_copy(
         update={"redshift": case.settings.redshift.model_copy(update={"port": unused_port})}
     )
     with open_pipeline(settings, case.contract()) as pipeline:
-        failure = one_failure(pipeline.create_views())
+        outcome = pipeline.create_views()
+        failure = one_failure(outcome)
+        retries = [e for e in pipeline.instance.all_logs(outcome.run_id) if e.is_dagster_event and e.dagster_event.is_step_up_for_retry]
+        assert len(retries) == 2 * 2  # two feeds, two more attempts each
         assert f"127.0.0.1:{unused_port}" in failure
         assert "REDSHIFT_HOST" in failure
 
 
-def test_a_full_disk_is_named_and_the_day_completes_once_there_is_space(case: Case, tmp_path: Path):
+def test_a_full_disk_is_named_and_the_day_completes_once_there_is_space(case: Case):
     """A store that takes no more bytes fails the export with the place and the remedy; nothing half-written counts."""
     for number in range(2, 400):
-        case.add(order_id=f"O{number}", note=uuid4().hex * 20)
+        case.add(order_id=f"O{number}", note=token_hex(400))
     with open_pipeline(case.settings, case.contract()) as pipeline:
         pipeline.create_views()
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # what the kernel answers is EFBIG, as ENOSPC would be
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # the kernel says EFBIG where a full disk says ENOSPC
         try:
-            outcome = pipeline.sync_one(DAY)
+            (failure,) = pipeline.materialize([export_key("orders")], DAY)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        failure = one_failure(outcome)
-        assert "feed orders" in failure
+        assert f"feed orders, {DAY}" in failure
+        assert "file too large" in failure
         assert "RS_CIO_STORE" in failure
-        assert "orders" not in delivered(outcome)
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 399
 
 
@@ -243,15 +253,8 @@ def test_a_store_that_cannot_be_written_is_named(case: Case, tmp_path: Path):
 def test_a_feed_run_before_its_export_says_what_to_materialize(case: Case):
     """Somebody who materializes only the feed learns that the export of that day comes first."""
     with open_pipeline(case.settings, case.contract()) as pipeline:
-        result = pipeline.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=pipeline.instance,
-            asset_selection=[feed_key("orders")],
-            partition_key=DAY,
-            raise_on_error=False,
-        )
-        described = [e.step_failure_data.user_failure_data.description for e in result.all_events if e.is_step_failure]
-        assert described
-        assert "redshift/exports/orders" in described[0]
+        (failure,) = pipeline.materialize([feed_key("orders")], DAY)
+        assert "redshift/exports/orders" in failure
 
 
 def test_a_contract_with_three_mistakes_reports_all_three_with_their_lines(tmp_path: Path):
