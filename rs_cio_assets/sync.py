@@ -12,7 +12,6 @@ from datetime import date, timedelta
 from typing import Any
 
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
-
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY

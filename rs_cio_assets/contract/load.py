@@ -82,8 +82,8 @@ def _load_model(
         problems.append(_Problem(shown, 1, "the file is missing"))
         return None
     except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark or error.context_mark).line + 1 if error.problem_mark or error.context_mark else 1
-        problems.append(_Problem(shown, line, f"this is not YAML: {error.problem or error}"))
+        mark = error.problem_mark or error.context_mark
+        problems.append(_Problem(shown, mark.line + 1 if mark else 1, f"this is not YAML: {error.problem or error}"))
         return None
     if not isinstance(node, yaml.MappingNode):
         problems.append(_Problem(shown, 1, "must be a mapping of fields, for example `kind: event`"))
@@ -92,9 +92,11 @@ def _load_model(
     lines: dict[tuple[str, ...], int] = {}
     _walk(node, (), lines, shown, problems)
     values = yaml.SafeLoader("").construct_document(node)
-    for name in given:
-        if name in values:
-            problems.append(_Problem(shown, lines[(name,)], f"{name}: is taken from the file's name and the .sql file"))
+    problems.extend(
+        _Problem(shown, lines[(name,)], f"{name}: is taken from the file's name and the .sql file")
+        for name in given
+        if name in values
+    )
     if len(problems) > before:
         return None
     try:
@@ -129,8 +131,8 @@ def _places(error: ValidationError, model: type[BaseModel], lines: Mapping[tuple
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if part not in {"tuple[str, ...]", "str"})
         for text in _message(item, model).splitlines():
-            field = tuple(text.partition(":")[0].split(".")) if not path else path
-            shown = text if not path else f"{'.'.join(path)}: {text}"
+            field = path or tuple(text.partition(":")[0].split("."))
+            shown = f"{'.'.join(path)}: {text}" if path else text
             places.append((_line(field, lines), shown))
     return sorted(set(places))
 
@@ -142,7 +144,7 @@ def _line(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int:
     return lines.get(path, 1)
 
 
-def _message(item: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
+def _message(item: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:  # noqa: PLR0911 - one per kind
     """What pydantic found, in words for somebody who edits YAML."""
     kind, given, context = item["type"], item.get("input"), item.get("ctx", {})
     if kind == "missing":

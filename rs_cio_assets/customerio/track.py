@@ -5,6 +5,7 @@ Source: Customer.io Track API document (journeys-track.json, read 2026-08-13). P
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from rs_cio_assets.errors import CustomerioRefused, MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 
 _TEXT_SHOWN = 200
+_VALUES = re.compile(r"""(?<!\w)(["'`]).*?\1|\S*@\S*|\d{5,}""")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class TrackClient:
 
 
 def _text(error: dict[str, Any], name: str) -> str:
-    return str(error.get(name) or "")[:_TEXT_SHOWN]
+    """What Customer.io says, without the values that it may quote: they are personal data."""
+    return _VALUES.sub("...", str(error.get(name) or ""))[:_TEXT_SHOWN]
 
 
 def _json(response: httpx.Response) -> Any:

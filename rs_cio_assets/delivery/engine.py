@@ -152,7 +152,8 @@ class _Day:
             examples = self._database.execute(
                 "SELECT row_key, reason, column_name, message FROM rejections "
                 "QUALIFY row_number() OVER (PARTITION BY reason, column_name ORDER BY row_key) <= 3 "
-                f"ORDER BY reason, column_name LIMIT {EXAMPLES}"
+                "ORDER BY reason, column_name LIMIT ?",
+                [EXAMPLES],
             ).fetchall()
         rows = classified.rows
         return DeliveryReport(

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from rs_cio_assets.delivery.expressions import literal
 from rs_cio_assets.store import Store
 
 SCHEMA = pa.schema(
@@ -50,10 +51,9 @@ def save_rejections(
     has_earlier = key in store.list(key)
     earlier = "SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS reason, NULL::TIMESTAMPTZ AS first_seen, 0 AS attempts"
     if has_earlier:
-        earlier = (
-            "SELECT row_key, reason, min(first_seen) AS first_seen, max(attempts) AS attempts "
-            f"FROM read_parquet('{store.fetch(key, scratch)}') GROUP BY ALL"
-        )
+        path = literal(str(store.fetch(key, scratch)))
+        earlier = "SELECT row_key, reason, min(first_seen) AS first_seen, max(attempts) AS attempts "
+        earlier += f"FROM read_parquet({path}) GROUP BY ALL"
     target = scratch / "rejections.parquet"
     database.execute(
         f"""
@@ -62,7 +62,7 @@ def save_rejections(
                    (coalesce(e.attempts, 0) + 1)::INTEGER AS attempts
             FROM rejections AS r LEFT JOIN ({earlier}) AS e ON e.row_key = r.row_key AND e.reason = r.reason
             ORDER BY r.reason, r.column_name, r.business_key
-        ) TO '{target}' (FORMAT parquet, COMPRESSION zstd)
+        ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)
         """,  # noqa: S608 - paths of our own
         {"now": now},
     )

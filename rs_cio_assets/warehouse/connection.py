@@ -71,7 +71,7 @@ class Session:
             raise WarehouseUnavailable("this session was thrown away after an error", next_step="open another session")
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every one of the driver's exceptions becomes ours
             if server_error(error) is None:
                 self.close()
             else:

@@ -61,10 +61,8 @@ class ColumnDifference:
             similar = difflib.get_close_matches(name, self.extra, n=1, cutoff=0.5)
             hint = f" (was it renamed to {similar[0]}?)" if similar else ""
             lines.append(f"column {name} is missing from {self.view}{hint}")
-        for name, expected, found in self.changed:
-            lines.append(f"column {name}: the contract says {expected}, {self.view} has {found}")
-        for name in self.extra:
-            lines.append(f"column {name} of {self.view} is not in the contract: it is not sent")
+        lines += [f"column {name}: the contract says {says}, {self.view} has {has}" for name, says, has in self.changed]
+        lines += [f"column {name} of {self.view} is not in the contract: it is not sent" for name in self.extra]
         return tuple(lines)
 
 

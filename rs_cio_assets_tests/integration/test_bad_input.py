@@ -36,19 +36,23 @@ class Case:
             f"CREATE SCHEMA {self.schema}",
             f"CREATE TABLE {self.schema}.orders (customer_id VARCHAR(50), occurred_at TIMESTAMP, loaded_at TIMESTAMP, "
             "order_id VARCHAR(50), total NUMERIC(12,2), note VARCHAR(65535))",
-            f"CREATE TABLE {self.schema}.folk (customer_id VARCHAR(50), updated_at TIMESTAMP, loaded_at TIMESTAMP, tier VARCHAR(9))",
+            f"CREATE TABLE {self.schema}.folk (customer_id VARCHAR(50), updated_at TIMESTAMP, loaded_at TIMESTAMP, tier VARCHAR)",
             f"INSERT INTO {self.schema}.folk VALUES ('C0000001', '{DAY} 12:00', '{DAY} 13:00', 'gold')",
         )
         self.add(order_id="O1")
 
     def add(self, **values: str | None) -> None:
         """One more order; values given replace good ones."""
-        row = {"customer_id": "C0000001", "occurred_at": f"{DAY} 12:00", "loaded_at": f"{DAY} 13:00", "total": "9.90", "note": "-"}
+        row = {
+            "customer_id": "C0000001",
+            "occurred_at": f"{DAY} 12:00",
+            "loaded_at": f"{DAY} 13:00",
+            "total": "9.90",
+            "note": "-",
+        }
         row |= values  # type: ignore[arg-type]
         marks = ", ".join(["%s"] * len(row))
-        run_sql(
-            self.settings, (f"INSERT INTO {self.schema}.orders ({', '.join(row)}) VALUES ({marks})", list(row.values()))
-        )
+        run_sql(self.settings, (f"INSERT INTO {self.schema}.orders ({', '.join(row)}) VALUES ({marks})", list(row.values())))
 
     def contract(self, sql: str = "*") -> Contract:
         """The two feeds; *sql* is what the orders view selects."""
@@ -205,18 +209,16 @@ def test_wrong_credentials_of_customerio_name_the_variables_and_send_nothing(cas
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 1
 
 
-def test_an_unreachable_warehouse_is_named_with_its_address(
-    case: Case, unused_port: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_unreachable_warehouse_is_named_with_its_address(case: Case, unused_port: int, monkeypatch: pytest.MonkeyPatch):
     """Nothing listens: host and port are named; the failure is one that may pass, so Dagster tries the step again."""
     monkeypatch.setattr("rs_cio_assets.assets.failures.RETRY_WAIT_S", 0.1)
-    settings = case.settings.model_copy(
-        update={"redshift": case.settings.redshift.model_copy(update={"port": unused_port})}
-    )
+    settings = case.settings.model_copy(update={"redshift": case.settings.redshift.model_copy(update={"port": unused_port})})
     with open_pipeline(settings, case.contract()) as pipeline:
         outcome = pipeline.create_views()
         failure = one_failure(outcome)
-        retries = [e for e in pipeline.instance.all_logs(outcome.run_id) if e.is_dagster_event and e.dagster_event.is_step_up_for_retry]
+        retries = [
+            e for e in pipeline.instance.all_logs(outcome.run_id) if e.is_dagster_event and e.dagster_event.is_step_up_for_retry
+        ]
         assert len(retries) == 2 * 2  # two feeds, two more attempts each
         assert f"127.0.0.1:{unused_port}" in failure
         assert "REDSHIFT_HOST" in failure

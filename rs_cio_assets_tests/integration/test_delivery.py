@@ -12,10 +12,10 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.delivery import sample_delivered
 from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable, MismatchError, StoreRefused
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
-from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets_tests.staging import NOW, RecordingTrack, contract_of, deliver, feed_of, stage
@@ -30,7 +30,12 @@ ORDERS = feed_of(
         "note": {"type": "string"},
     },
 )
-PEOPLE = feed_of("people", {"tier": {"type": "string"}, "seen_at": {"type": "timestamp", "on_null": "clear"}}, name="folk", view="cio_export.folk")
+PEOPLE = feed_of(
+    "people",
+    {"tier": {"type": "string"}, "seen_at": {"type": "timestamp", "on_null": "clear"}},
+    name="folk",
+    view="cio_export.folk",
+)
 CONTRACT = contract_of(ORDERS, PEOPLE)
 
 
@@ -244,9 +249,7 @@ def test_ctrl_c_in_the_middle_keeps_what_was_acknowledged(store: LocalStore, tmp
     assert len(sent) == len(set(sent)) == 200
 
 
-def test_storms_are_retried_until_every_row_is_acknowledged_once(
-    store: LocalStore, tmp_path: Path, fast_retries: None
-):
+def test_storms_are_retried_until_every_row_is_acknowledged_once(store: LocalStore, tmp_path: Path, fast_retries: None):
     """DL2: 429, 5xx and lost connections are tried again within a request; the report counts each row once."""
     failures = iter([httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(503), httpx.ReadTimeout("lost")] * 3)
 

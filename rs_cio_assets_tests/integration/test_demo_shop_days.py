@@ -70,7 +70,8 @@ def test_nobody_in_customerio_was_made_by_an_event(synced: Pipeline):
     ((without,),) = query(
         synced.settings,
         "SELECT COUNT(DISTINCT o.customer_id) FROM cio_export.order_completed AS o "
-        "LEFT JOIN cio_export.people AS p ON p.customer_id = o.customer_id WHERE o.occurred_at > p.updated_at OR p.customer_id IS NULL",
+        "LEFT JOIN cio_export.people AS p ON p.customer_id = o.customer_id "
+        "WHERE o.occurred_at > p.updated_at OR p.customer_id IS NULL",
     )
     assert without == 0
 
@@ -119,9 +120,7 @@ def test_new_and_late_orders_are_the_only_ones_sent(synced: Pipeline):
     outcomes = synced.sync(days)
     assert all(outcome.is_success for outcome in outcomes), [o.failures for o in outcomes]
     sent = sum(delivered(outcome)["order_completed"]["delivered"] for outcome in outcomes)
-    ((in_view,),) = query(
-        synced.settings, "SELECT COUNT(*) FROM cio_export.order_completed WHERE occurred_at >= %s", (DAYS[0],)
-    )
+    ((in_view,),) = query(synced.settings, "SELECT COUNT(*) FROM cio_export.order_completed WHERE occurred_at >= %s", (DAYS[0],))
     assert report.late_orders == 7
     assert sent >= 7
     assert before + sent == synced.counts()["by_name"]["Order Completed"] == in_view
@@ -142,9 +141,7 @@ def test_an_empty_day_succeeds_with_no_rows(synced: Pipeline):
 def test_nothing_shown_holds_personal_data(synced: Pipeline):
     """No email, name or identifier of a person stands in any event of any run."""
     known = {
-        value
-        for row in query(synced.settings, "SELECT customer_id, email FROM cio_export.people LIMIT 200")
-        for value in row
+        value for row in query(synced.settings, "SELECT customer_id, email FROM cio_export.people LIMIT 200") for value in row
     }
     shown = "\n".join(str(record) for run in synced.instance.get_runs() for record in synced.instance.all_logs(run.run_id))
     assert len(shown) > 100_000

@@ -38,9 +38,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "code": {"type": "string", "pattern": r"[A-Z]+\d?"},
 }
 EVENTS = feed_of("event", COLUMNS)
-PEOPLE = feed_of(
-    "people", {name: {**c, "on_null": "clear" if i % 2 else "omit"} for i, (name, c) in enumerate(COLUMNS.items())}
-)
+PEOPLE = feed_of("people", {name: {**c, "on_null": "clear" if i % 2 else "omit"} for i, (name, c) in enumerate(COLUMNS.items())})
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -53,9 +51,7 @@ broken_json = st.sampled_from(["{", "NaN", '{"a": Infinity}', "[1, -Infinity]", 
 rows = st.fixed_dictionaries(
     {
         "customer_id": st.sampled_from(["C0000001", "G7654321"]) | st.none() | texts,
-        "time": st.timedeltas(timedelta(0), timedelta(days=1, microseconds=-1)).map(lambda t: START + t)
-        | st.none()
-        | moments,
+        "time": st.timedeltas(timedelta(0), timedelta(days=1, microseconds=-1)).map(lambda t: START + t) | st.none() | moments,
         "text": st.none() | texts,
         "number": st.none() | st.integers(-10, 2_000_000),
         "amount": st.none() | st.decimals(-10_000_000, 10_000_000, places=2) | st.just(Decimal("1.005")),

@@ -41,8 +41,9 @@ def track_routes(workspace: Workspace, site_id: str, api_key: str) -> list[Route
         if (refused := refusal(request)) is not None:
             return refused
         operation = _parse(await request.body(), OPERATION_BYTES)
-        problems = operation if isinstance(operation, list) else problems_of(operation)
-        if problems:
+        if isinstance(operation, list):
+            return JSONResponse({"errors": operation}, 400)
+        if problems := problems_of(operation):
             return JSONResponse({"errors": problems}, 400)
         await run_in_threadpool(workspace.apply, [operation])
         return JSONResponse({})

@@ -122,7 +122,7 @@ class Postgres:
             next_step="stop it, or choose another folder with --data",
         )
 
-    def _popen(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    def _popen(self, command: list[str], **options: Any) -> subprocess.Popen:
         drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if self._is_root else {}
         return subprocess.Popen(
             command if sys.platform == "linux" else [sys.executable, "-m", "rs_cio_assets.sandbox.guard", *command],

@@ -78,12 +78,13 @@ class RedshiftStandIn:
 
     def _prepare(self) -> None:
         user, database = _quoted(self._user), _quoted(self._database)
-        is_new = not _query(self._postgres.port, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = {_literal(self._user)}")
+        is_new = not _query(self._postgres.port, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = {_literal(self._user)}")  # noqa: S608 - a literal, escaped
         if is_new:
             _query(self._postgres.port, "postgres", f"CREATE ROLE {user} LOGIN SUPERUSER")
-        if not _query(self._postgres.port, "postgres", f"SELECT 1 FROM pg_database WHERE datname = {_literal(self._database)}"):
+        has_database = f"SELECT 1 FROM pg_database WHERE datname = {_literal(self._database)}"  # noqa: S608 - as above
+        if not _query(self._postgres.port, "postgres", has_database):
             _query(self._postgres.port, "postgres", f"CREATE DATABASE {database} OWNER {user}")
-        functions = importlib.resources.files(__package__).joinpath("functions.sql").read_text()
+        functions = importlib.resources.files("rs_cio_assets.sandbox.redshift").joinpath("functions.sql").read_text()
         _query(self._postgres.port, self._database, functions)
         path = "public, redshift, pg_catalog"
         _query(self._postgres.port, self._database, f"ALTER DATABASE {database} SET search_path TO {path}")

@@ -14,7 +14,6 @@ from rs_cio_assets.sandbox.shop.tables import Clock, ShopState, open_tables, req
 from rs_cio_assets.settings import RedshiftSettings
 
 KIND = "cdnow"
-_FIELDS = 4
 _PAID_AT_S = 12 * 3600  # the file knows days only
 _LOAD_TAKES_S = 3600
 
@@ -27,7 +26,7 @@ def load_cdnow(settings: RedshiftSettings, file: Path, *, last_day: date, on_pro
     Raises: ConfigurationError when another shop is loaded or a line of the file cannot be read.
     """
     customer, day, items, cents = _read(file)
-    people = int(len(np.unique(customer)))
+    people = len(np.unique(customer))
     with open_tables(settings) as tables:
         clock = tables.clock()
         if clock is not None:
@@ -70,12 +69,11 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not fields or (number == 1 and not fields[0].isdigit()):
             continue
         try:
-            if len(fields) != _FIELDS:
-                raise ValueError
-            dollars, _, fraction = fields[3].partition(".")
-            customers.append(int(fields[0]))
-            days.append(datetime.strptime(fields[1], "%Y%m%d").date())  # noqa: DTZ007 - a day, without a time
-            items.append(int(fields[2]))
+            customer, day, count, total = fields
+            dollars, _, fraction = total.partition(".")
+            customers.append(int(customer))
+            days.append(datetime.strptime(day, "%Y%m%d").date())  # noqa: DTZ007 - a day, without a time
+            items.append(int(count))
             cents.append(int(dollars) * 100 + int(f"{fraction:0<2}"))
         except ValueError:
             raise ConfigurationError(

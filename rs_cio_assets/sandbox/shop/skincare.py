@@ -130,7 +130,7 @@ def _customers(d: Draws, view: _View, people: pa.Array, numbers: np.ndarray) -> 
     created, changed = d.created_s[rows], d.email_changed_s[rows]
     has_new_email = view.is_loaded(changed)
     domain = pa.array(np.where(has_new_email, "@example.net", "@example.com"))
-    email = pc.binary_join_element_wise("customer.", _text(numbers[rows]), domain, "")
+    email = _joined("customer.", _text(numbers[rows]), domain)
     updated = np.where(has_new_email, changed, created)
     return _table(
         people.take(pa.array(rows)),
@@ -247,7 +247,14 @@ def _table(*columns: pa.Array) -> pa.Table:
 
 def _ids(letter: str | np.ndarray, numbers: np.ndarray, digits: int) -> pa.Array:
     letters = pa.array(letter) if isinstance(letter, np.ndarray) else letter
-    return pc.binary_join_element_wise(letters, pc.utf8_lpad(_text(numbers), digits, "0"), "")
+    return _joined(letters, pc.call_function("utf8_lpad", [_text(numbers)], pc.PadOptions(digits, "0")))
+
+
+def _joined(*parts: pa.Array | str) -> pa.Array:
+    """The parts of each row as one text."""
+    return pc.call_function(
+        "binary_join_element_wise", [*(pa.scalar(p) if isinstance(p, str) else p for p in parts), pa.scalar("")]
+    )
 
 
 def _text(numbers: np.ndarray) -> pa.Array:
@@ -257,9 +264,8 @@ def _text(numbers: np.ndarray) -> pa.Array:
 def _money(cents: np.ndarray) -> pa.Array:
     """Cents as NUMERIC(12,2)."""
     hundredths = pa.array(np.asarray(cents, np.int64)).cast(pa.decimal128(21, 0))
-    return pc.divide(hundredths.cast(pa.decimal128(23, 2)), pa.scalar(100, pa.decimal128(3, 0))).cast(
-        pa.decimal128(12, 2), safe=False
-    )
+    total = pc.call_function("divide", [hundredths.cast(pa.decimal128(23, 2)), pa.scalar(100, pa.decimal128(3, 0))])
+    return total.cast(pa.decimal128(12, 2), safe=False)
 
 
 def _pick(values: list[str], numbers: np.ndarray) -> pa.Array:
