@@ -132,7 +132,7 @@ def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[Sandbox]:
         # Its storage is made here: two processes that make it at the same time get in each other's way.
         instance = stack.enter_context(DagsterInstance.from_config(str(dagster_home)))
         processes = [
-            _start(stack, ManagedProcess(name, command, logs / log, environ))
+            stack.enter_context(ManagedProcess(name, command, logs / log, environ))
             for name, command, log in (
                 ("the Redshift stand-in", _stand_in("redshift", ports.redshift, home), "redshift.log"),
                 ("the Customer.io stand-in", _stand_in("customerio", ports.customerio, home), "customerio.log"),
@@ -153,11 +153,6 @@ def wait_until_interrupted(processes: Sequence[ManagedProcess]) -> None:
         return
     ended = next(process for process in processes if not process.is_running)
     raise ConfigurationError(f"{ended.name} ended; the end of {ended.log} says:\n{ended.log_end()}")
-
-
-def _start(stack: ExitStack, process: ManagedProcess) -> ManagedProcess:
-    stack.callback(process.stop)
-    return process.start()
 
 
 def _stand_in(name: str, port: int, home: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,3 +89,20 @@ def delivered(outcome: JobOutcome) -> dict[str, dict[str, Any]]:
         for done in outcome.materializations
         if done.asset.path[:2] == ["customerio", "feeds"]
     }
+
+
+def delivered_by_day(outcomes: Sequence[JobOutcome], feed: str) -> dict[str, dict[str, Any]]:
+    """Metadata of one feed's materializations, by day."""
+    return {
+        done.day: dict(done.metadata)
+        for outcome in outcomes
+        for done in outcome.materializations
+        if done.asset.path == ["customerio", "feeds", feed] and done.day
+    }
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -22,7 +22,7 @@ STOP_TIMEOUT_S = 20.0
 
 @dataclass
 class ManagedProcess:
-    """One process of ours, in a session of its own so that Ctrl-C reaches only its starter."""
+    """One process of ours while the block runs, in a session of its own so that Ctrl-C reaches only its starter."""
 
     name: str
     command: list[str]
@@ -30,7 +30,7 @@ class ManagedProcess:
     environ: Mapping[str, str]
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    def start(self) -> Self:
+    def __enter__(self) -> Self:
         """Start it, with output to the log file."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -43,6 +43,9 @@ class ManagedProcess:
                 start_new_session=True,
             )
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
 
     @property
     def is_running(self) -> bool:
@@ -64,7 +67,7 @@ class ManagedProcess:
         """The last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """SIGTERM, then SIGKILL after STOP_TIMEOUT_S seconds."""
         if self._process is None or not self.is_running:
             return

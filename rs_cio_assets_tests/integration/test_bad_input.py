@@ -16,10 +16,9 @@ from pydantic import SecretStr
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.errors import ContractError
-from rs_cio_assets.sandbox.processes import is_port_free
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.sync import JobOutcome
-from rs_cio_assets_tests.pipeline import delivered, open_pipeline, query, run_sql
+from rs_cio_assets_tests.pipeline import delivered, free_port, open_pipeline, query, run_sql
 from rs_cio_assets_tests.staging import contract_of, feed_of
 
 DAY = "2026-11-20"
@@ -209,10 +208,11 @@ def test_wrong_credentials_of_customerio_name_the_variables_and_send_nothing(cas
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 1
 
 
-def test_an_unreachable_warehouse_is_named_with_its_address(case: Case, unused_port: int, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_warehouse_is_named_with_its_address(case: Case, monkeypatch: pytest.MonkeyPatch):
     """Nothing listens: host and port are named; the failure is one that may pass, so Dagster tries the step again."""
     monkeypatch.setattr("rs_cio_assets.assets.failures.RETRY_WAIT_S", 0.1)
-    settings = case.settings.model_copy(update={"redshift": case.settings.redshift.model_copy(update={"port": unused_port})})
+    port = free_port()
+    settings = case.settings.model_copy(update={"redshift": case.settings.redshift.model_copy(update={"port": port})})
     with open_pipeline(settings, case.contract()) as pipeline:
         outcome = pipeline.create_views()
         failure = one_failure(outcome)
@@ -220,7 +220,7 @@ def test_an_unreachable_warehouse_is_named_with_its_address(case: Case, unused_p
             e for e in pipeline.instance.all_logs(outcome.run_id) if e.is_dagster_event and e.dagster_event.is_step_up_for_retry
         ]
         assert len(retries) == 2 * 2  # two feeds, two more attempts each
-        assert f"127.0.0.1:{unused_port}" in failure
+        assert f"127.0.0.1:{port}" in failure
         assert "REDSHIFT_HOST" in failure
 
 
@@ -291,9 +291,3 @@ def test_nothing_is_lost_when_a_row_has_neither_time_nor_load_time(case: Case):
         assert "1 rows" in check.description
         ((held,),) = query(case.settings, f"SELECT COUNT(*) FROM {case.schema}.orders")
         assert delivered(outcome)["orders"]["rows"] == held - 1
-
-
-@pytest.fixture
-def unused_port() -> int:
-    """A port on which nothing listens."""
-    return next(port for port in range(23_000, 24_000) if is_port_free(port))
