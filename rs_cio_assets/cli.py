@@ -209,11 +209,14 @@ def _home(shop_name: str) -> Path:
 def main() -> None:
     """Entry point: our errors become one message and exit code 2, Ctrl-C exit code 130."""
     try:
-        rs_cio()
+        rs_cio(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except RsCioError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("\nStopped. What was acknowledged is recorded; the same command goes on from there.", err=True)
         sys.exit(130)
 
