@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+from uuid import uuid4
 
-from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
@@ -77,6 +79,8 @@ def sync_days(
 ) -> Iterator[JobOutcome]:
     """Runs of *days_per_run* of *days* (contiguous), newest first, each reported as it ends; a failed one stops no other.
 
+    Ctrl-C ends the run under way and raises KeyboardInterrupt; what was acknowledged is recorded.
+
     Newest first because a person's row stands on the day of their latest change: so a person is delivered before any of
     their earlier events, and no event makes a profile without attributes.
     """
@@ -97,13 +101,23 @@ def _run(
     tags = dict(tags or {})
     if len(days) > 1:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
-    result = defs.resolve_job_def(job_name).execute_in_process(
-        instance=instance,
-        partition_key=days[0] if len(days) == 1 else None,
-        tags=tags,
-        raise_on_error=False,
-        run_config=QUIET,
-    )
+    run_id = str(uuid4())
+    try:
+        result = defs.resolve_job_def(job_name).execute_in_process(
+            instance=instance,
+            partition_key=days[0] if len(days) == 1 else None,
+            tags=tags,
+            raise_on_error=False,
+            run_config=QUIET,
+            run_id=run_id,
+        )
+    except KeyboardInterrupt:
+        run = instance.get_run_by_id(run_id)
+        if run and not run.is_finished:
+            instance.report_run_canceled(run, message="Interrupted by Ctrl-C before the run began")
+        raise
+    if any(_was_interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt  # within a run Dagster takes Ctrl-C for a failure of that run alone
     return JobOutcome(
         job=job_name,
         days=days,
@@ -112,6 +126,13 @@ def _run(
         materializations=tuple(_materializations(result)),
         checks=tuple(_checks(result)),
         failures=tuple(failures(result)),
+    )
+
+
+def _was_interrupted(event: DagsterEvent) -> bool:
+    return (
+        event.event_type is DagsterEventType.RUN_FAILURE
+        and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
     )
 
 

@@ -11,10 +11,13 @@ from secrets import token_hex
 from uuid import uuid4
 
 import pytest
+from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
 from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.automation import SYNC_DAY
 from rs_cio_assets.contract import Contract, load_contract
+from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.errors import ContractError
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.sync import JobOutcome
@@ -240,6 +243,27 @@ def test_a_full_disk_is_named_and_the_day_completes_once_there_is_space(case: Ca
         assert "file too large" in failure
         assert "RS_CIO_STORE" in failure
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 399
+
+
+def test_an_interrupt_in_the_middle_of_a_run_ends_the_sync_and_the_next_one_completes(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+):
+    """Ctrl-C while a day is delivered: that run is marked failed, no other day begins; afterwards each row is sent once."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with open_pipeline(case.settings, case.contract()) as pipeline:
+        pipeline.create_views()
+        with monkeypatch.context() as patch:
+            patch.setattr(TrackClient, "send_batch", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pipeline.sync(["2026-11-19", DAY])
+        runs = pipeline.instance.get_runs(RunsFilter(job_name=SYNC_DAY))
+        assert [(run.status, run.tags["dagster/partition"]) for run in runs] == [(DagsterRunStatus.FAILURE, DAY)]
+        assert pipeline.counts()["events"] == 0
+        assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 1
+        assert pipeline.counts()["events"] == 1
 
 
 def test_a_store_that_cannot_be_written_is_named(case: Case, tmp_path: Path):
