@@ -73,21 +73,23 @@ class AppClient:
         unique = list(dict.fromkeys(ids))
         for start in range(0, len(unique), ATTRIBUTES_IDS):
             chunk = unique[start : start + ATTRIBUTES_IDS]
-            answer = self._json("POST", "/v1/customers/attributes", json={"ids": chunk}, params={"id_type": "id"})
-            for item in _list(answer, "customers"):
+            answer = self._json("POST", "/v1/customers/attributes", json={"ids": chunk}, params={"id_type": "id"}) or {}
+            for item in _objects(answer, "customers"):
                 profile = _profile(item.get("customer", item))  # documented nested; live nesting is unverified
                 profiles[profile.person_id] = profile
         return profiles
 
     def activities(self, person_id: str, kind: str, *, name: str | None = None) -> Iterator[Activity]:
-        """A person's activities of one type (and event or attribute name), newest first, over all pages."""
+        """A person's activities of one type (and event or attribute name), newest first; none of an unknown person."""
         params: dict[str, Any] = {"type": kind, "limit": ACTIVITIES_PAGE, "id_type": "id"}
         if name:
             params["name"] = name
         while True:
             path = f"/v1/customers/{quote(person_id, safe='')}/activities"
-            answer = self._json("GET", path, params=params)
-            items = _list(answer, "activities")
+            answer = self._json("GET", path, shown="/v1/customers/<id>/activities", has_absence=True, params=params)
+            if answer is None:
+                return
+            items = _objects(answer, "activities")
             for item in items:
                 yield Activity(
                     str(item.get("type", "")),
@@ -99,8 +101,11 @@ class AppClient:
                 return
             params["start"] = answer["next"]
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
+        """The answer's object; None for a 404 that the caller allows."""
         response = self._http.request(method, path, **options)
+        if response.status_code == 404:
+            return None
         try:
             answer = response.json()
         except ValueError:
@@ -110,13 +115,18 @@ class AppClient:
         return answer
 
 
-def _list(answer: Mapping[str, Any], name: str) -> list[Any]:
-    """A collection of the answer; empty ones may be null. Raises: MismatchError when it is absent or no list."""
-    if name not in answer or not isinstance(answer[name], list | None):
+def _objects(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A collection of the answer; empty ones may be null. Raises: MismatchError when it is absent or no list of objects."""
+    items = answer.get(name, ...)
+    if items is None:
+        return []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise MismatchError(f"Customer.io's App API answered without the published field {name}")
-    return answer[name] or []
+    return items
 
 
-def _profile(item: Mapping[str, Any]) -> Profile:
+def _profile(item: Any) -> Profile:
+    if not isinstance(item, dict):
+        raise MismatchError("Customer.io's App API answered with a customer of another shape than published")
     identifiers = item.get("identifiers") or {}
     return Profile(str(identifiers.get("id") or item.get("id") or ""), item.get("attributes") or {}, item.get("timestamps") or {})

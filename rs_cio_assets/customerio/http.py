@@ -6,6 +6,7 @@ Error texts hold statuses and paths, never a payload, an answer's values or a ke
 from __future__ import annotations
 
 import email.utils
+import math
 import ssl
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import stamina
 
 from rs_cio_assets.customerio.pace import Pace
-from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable
+from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable, SettingsError
 
 # The statuses that Customer.io's own Node client tries again (customerio-node, lib/request.ts, read 2026-05-27).
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
@@ -33,7 +34,10 @@ class _TryAgain(Exception):
 
 
 class Http:
-    """Requests to one base URL. Thread-safe; close it in the end."""
+    """Requests to one base URL. Thread-safe; close it in the end.
+
+    Raises: SettingsError when *base_url* is no address, or a key in *headers* holds what no header may hold.
+    """
 
     def __init__(
         self,
@@ -49,40 +53,48 @@ class Http:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._api, self._credentials, self._pace = api, credentials, pace
-        self._client = httpx.Client(
-            base_url=base_url,
-            auth=auth,
-            headers=headers,
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            follow_redirects=False,
-            transport=transport,
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=base_url,
+                auth=auth,
+                headers=headers,
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)),
+                limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+                follow_redirects=False,
+                transport=transport,
+            )
+        except (httpx.InvalidURL, UnicodeError):
+            raise SettingsError(f"Customer.io's {api} cannot be called", next_step=self._settings_to_check()) from None
 
     def close(self) -> None:
         """Hang up."""
         self._client.close()
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer with a 2xx status.
+    def request(
+        self, method: str, path: str, *, shown: str | None = None, has_absence: bool = False, **options: Any
+    ) -> httpx.Response:
+        """The answer with a 2xx status; with *has_absence* also a 404 in JSON, which says that there is no such person.
 
+        *shown* stands for *path* in error texts, where the path itself names a person.
         Raises: CustomerioRefused for what repeating cannot help (3xx: another region, 401, other 4xx), CustomerioUnavailable
         when 408, 429, 5xx or a failing connection outlasted the retries.
         """
         try:
-            for attempt in stamina.retry_context(on=_wait_before_retry, attempts=ATTEMPTS, timeout=None):
+            for attempt in stamina.retry_context(
+                on=_wait_before_retry, attempts=ATTEMPTS, timeout=None, wait_initial=WAIT_INITIAL_S, wait_max=WAIT_MAX_S
+            ):
                 with attempt:
                     self._pace.wait()
-                    return self._once(method, path, options)
+                    return self._once(method, path, shown or path, has_absence, options)
         except _TryAgain as error:
             raise CustomerioUnavailable(
-                f"Customer.io's {self._api} did not answer {method} {path} after {ATTEMPTS} attempts: {error}",
+                f"Customer.io's {self._api} did not answer {method} {shown or path} after {ATTEMPTS} attempts: {error}",
                 retry_after_s=error.wait_s,
                 next_step="run the day again later; what was acknowledged is recorded and is not sent again",
             ) from None
         raise AssertionError("stamina ends with a result or an exception")  # pragma: no cover
 
-    def _once(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+    def _once(self, method: str, path: str, shown: str, has_absence: bool, options: dict[str, Any]) -> httpx.Response:
         try:
             response = self._client.request(method, path, **options)
         except httpx.TransportError as error:
@@ -93,17 +105,21 @@ class Http:
                 ) from None
             if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
                 raise CustomerioRefused(
-                    f"{self._client.base_url} is not an address of Customer.io",
-                    next_step="check CUSTOMERIO_TRACK_URL and CUSTOMERIO_APP_URL",
+                    f"no request can be written to Customer.io's {self._api} at {self._client.base_url}",
+                    next_step=self._settings_to_check(),
                 ) from None
             raise _TryAgain(f"{type(error).__name__} from {self._client.base_url.host}") from None
-        except (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError) as error:
             raise CustomerioRefused(f"the answer cannot be used: {type(error).__name__}") from None
         if response.status_code in RETRIED_STATUSES:
             raise _TryAgain(f"status {response.status_code}", _retry_after_s(response))
-        if not response.is_success:
-            raise self._refusal(response, method, path)
+        is_absence = has_absence and response.status_code == 404 and "json" in response.headers.get("Content-Type", "")
+        if not response.is_success and not is_absence:
+            raise self._refusal(response, method, shown)
         return response
+
+    def _settings_to_check(self) -> str:
+        return f"check CUSTOMERIO_TRACK_URL, CUSTOMERIO_APP_URL and {self._credentials}: one of them cannot be sent as it is"
 
     def _refusal(self, response: httpx.Response, method: str, path: str) -> CustomerioRefused:
         status = response.status_code
@@ -140,6 +156,6 @@ def _retry_after_s(response: httpx.Response) -> float | None:
     except ValueError:
         try:
             seconds = (email.utils.parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
-    return min(max(seconds, 0.0), LONGEST_WAIT_S)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT_S)

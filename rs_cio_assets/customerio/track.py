@@ -17,7 +17,11 @@ from rs_cio_assets.errors import CustomerioRefused, MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 
 _TEXT_SHOWN = 200
-_VALUES = re.compile(r"""(?<!\w)(["'`]).*?\1|\S*@\S*|\d{5,}""")
+# Quoted texts (also cut off, also with quotes within), addresses, uuids, phone numbers, other long numbers.
+_VALUES = re.compile(
+    r"""(?<!\w)(["'`])(?:\\.|[^\\])*?(?:\1(?!\w)|$)|\S*@\S*|[0-9a-f]{8}-[0-9a-f-]{4,}|\+?\d[\d ().-]{6,}\d|\d{5,}""",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,10 @@ class TrackClient:
         answer = _json(self._http.request("GET", "/api/v1/accounts/region"))
         if not isinstance(answer, dict) or "region" not in answer:
             raise MismatchError("Customer.io's answer about the region is not as published")
-        found = WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id") or 0))
+        try:
+            found = WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id", 0)))
+        except (ValueError, TypeError):
+            raise MismatchError("Customer.io's answer about the region is not as published") from None
         if found.region != self._settings.region:
             raise CustomerioRefused(
                 f"the credentials belong to region {found.region}, the settings say {self._settings.region}",
@@ -93,12 +100,14 @@ class TrackClient:
             return BatchAnswer()
         answer = _json(response)
         errors = answer.get("errors") if isinstance(answer, dict) else None
-        if not isinstance(errors, list):
+        if not isinstance(errors, list) or not errors:
             raise MismatchError("Customer.io refused operations without naming them (207 without errors)")
         refused = {}
         for error in errors:
             index = error.get("batch_index") if isinstance(error, dict) else None
-            if not isinstance(index, int) or not 0 <= index < operations:
+            if type(index) is not int:
+                raise MismatchError("Customer.io refused an operation without saying which (207 without batch_index)")
+            if not 0 <= index < operations:
                 raise MismatchError(f"Customer.io refused operation {index} of a batch of {operations}")
             refused.setdefault(
                 index,
