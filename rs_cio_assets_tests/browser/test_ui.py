@@ -1,0 +1,149 @@
+"""What a person sees: the graph, a day's numbers, a check, a run started by hand, and a customer in the stand-in's page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from rs_cio_assets.contract import load_contract
+from rs_cio_assets_tests.demo_process import PROJECT, DemoFolder
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENSHOTS = PROJECT / "build" / "screenshots"
+DAY = (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
+UI_TIMEOUT_MS = 20_000
+ZOOM_STEPS = 6  # the whole graph at once: what is out of sight is not drawn
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # playwright leaves its pipes to the garbage collector
+]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The running demo: where its two pages are, and its folder."""
+
+    graph_url: str
+    customerio_url: str
+    folder: Path
+
+    @property
+    def dagster_url(self) -> str:
+        """The UI without a path."""
+        return self.graph_url.partition("/asset-groups")[0]
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """The demo after its sync, with the UI open; Ctrl-C in the end exits 0 and leaves nothing running."""
+    demo = DemoFolder(tmp_path_factory.mktemp("demo"))
+    with demo.run("--customers=1500", "--days=3") as process:
+        graph = process.wait_for(r"Dagster UI +(http\S+)")[1]
+        page = process.wait_for(r"Customer\.io page +(http\S+)")[1]
+        yield Shown(graph, page, demo.folder)
+        process.interrupt()
+        assert process.wait(60) == 0, process.output
+    assert demo.is_quiet()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium."""
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new tab; requests to anywhere but 127.0.0.1 are cut off."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(UI_TIMEOUT_MS)
+    page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
+    yield page
+    page.close()
+
+
+def visible(page: Page, text: str | re.Pattern[str]) -> Locator:
+    """The first element with *text* that can be seen: the UI keeps hidden ones to measure by."""
+    return page.get_by_text(text).locator("visible=true").first
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a screenshot as build output, to be looked at."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
+    """Every view, export and feed of the contract stands in the graph, in three groups, all of it green after the demo."""
+    page.goto(shown.graph_url)
+    for group in ("redshift_views", "redshift_exports", "customerio_feeds"):
+        expect(page.get_by_text(group).first).to_be_visible(timeout=UI_TIMEOUT_MS)
+    for _ in range(ZOOM_STEPS):
+        page.get_by_role("button", name="zoom_out").click()
+    for feed in load_contract().enabled_feeds:
+        label = re.compile(f"^({feed.name}|{feed.name[:4]}.*….*{feed.name[-5:]})$")  # the UI shortens long names
+        expect(page.get_by_text(label)).to_have_count(3, timeout=UI_TIMEOUT_MS)
+    keep(page, "graph")
+
+
+def test_a_day_of_a_feed_shows_what_happened_in_numbers(shown: Shown, page: Page):
+    """The partition's page answers: rows, delivered, unchanged, rejected, held, requests."""
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={DAY}")
+    for name in ("rows", "delivered", "unchanged", "rejected", "held", "requests", "source_fingerprint"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "partition")
+
+
+def test_a_check_says_what_it_found(shown: Shown, page: Page):
+    """The checks of a feed are there, passed, and the read-back says how many rows it compared."""
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/people?view=checks")
+    for check in ("every_row_is_accounted_for", "rejections_within_budget", "customerio_holds_what_was_sent"):
+        expect(visible(page, check)).to_be_visible(timeout=UI_TIMEOUT_MS)
+    visible(page, "customerio_holds_what_was_sent").click()
+    expect(visible(page, re.compile(r"All \d+ sampled rows are in Customer.io as they were sent"))).to_be_visible()
+    keep(page, "check")
+
+
+def test_a_day_materialized_by_hand_sends_nothing_again(shown: Shown, page: Page):
+    """Materialize in the UI, on a day that is delivered: the run succeeds through the daemon and every row is unchanged."""
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={DAY}")
+    page.get_by_role("button", name="Materialize").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    keep(page, "materialize-dialog")
+    page.get_by_role("dialog").get_by_role("button", name="Launch 1 run").click()
+    page.locator("a, button").filter(has_text=re.compile(r"^View$")).first.click()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * UI_TIMEOUT_MS)
+    keep(page, "run")
+
+
+def test_a_customer_can_be_looked_up_in_the_stand_in(shown: Shown, page: Page):
+    """From the home page to a person with attributes and activity, found by the id that the warehouse knows them by."""
+    page.goto(shown.customerio_url)
+    expect(page.get_by_text("Order Completed").first).to_be_visible()
+    keep(page, "customerio-home")
+    with sqlite3.connect(shown.folder / ".rs_cio" / "customerio" / "workspace.db") as database:
+        ((person,),) = database.execute(
+            "SELECT p.id FROM people AS p JOIN activities AS a USING (cio_id) WHERE a.name = 'Order Completed' LIMIT 1"
+        ).fetchall()
+    database.close()
+    page.goto(f"{shown.customerio_url.rstrip('/')}/people")
+    page.get_by_role("searchbox").or_(page.locator("input[name=search]")).first.fill(person)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=person).click()
+    for text in ("lifetime_value", "vip_tier", "Order Completed", "order_total"):
+        expect(page.get_by_text(text).first).to_be_visible()
+    keep(page, "customerio-person")
