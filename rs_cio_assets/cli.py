@@ -155,7 +155,11 @@ def advance(*, redshift_port: int, late_orders: int) -> None:
     settings = load_settings(environment({"REDSHIFT_PORT": str(redshift_port)}))
     report = advance_shop(settings.redshift, until=datetime.now(UTC), late_orders=late_orders)
     click.echo(report.sentence())
-    click.echo("Next: materialize the days it names in the UI, or run `make demo` again: only new rows are sent.")
+    if report.days:
+        click.echo(
+            "Next: materialize these days in the UI (job sync_day), or end the demo and run "
+            f"`make demo TO={report.days[-1]}`: only new rows are sent."
+        )
 
 
 @rs_cio.group()

@@ -1,0 +1,104 @@
+"""The documentation against the code: links lead somewhere, commands exist, examples work, lists are complete."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+import pytest
+
+from rs_cio_assets.cli import rs_cio
+from rs_cio_assets.contract import lint_contract, load_contract
+from rs_cio_assets.delivery.rules import DUPLICATE_DIFFERS, compile_rules, size_rule
+from rs_cio_assets.settings import VARIABLES
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+def page_id(page: Path) -> str:
+    """A page's path in the project."""
+    return page.relative_to(PROJECT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page: Path):
+    """Every link to a file of the project, and to a heading in one, is right."""
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        if "://" in path:
+            continue
+        linked = (page.parent / path) if path else page
+        if not linked.exists() or (heading and heading not in headings(linked)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_that_are_named_exist(page: Path):
+    """Each `make x` is a target, each `rs-cio x` a command, each variable one that is read."""
+    text = page.read_text()
+    assert {name for name in re.findall(r"`(?:.*?; )?make ([a-z]+)", text) if name not in TARGETS} == set()
+    unknown = [words for words in re.findall(r"`rs-cio ([a-z -]+?)(?:`| --)", text) if not is_command(words.split())]
+    assert unknown == []
+    named = set(re.findall(r"`((?:RS_CIO|REDSHIFT|CUSTOMERIO)_[A-Z_]+)`", text))
+    assert named - set(VARIABLES) - {"REDSHIFT_PORT", "CUSTOMERIO_PORT"} == set()
+
+
+def test_every_make_target_is_in_its_help():
+    """`make help` lists every target."""
+    described = set(re.findall(r"^([a-z]+):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert described == TARGETS >= {"help", "demo", "test", "dev", "check", "clean"}
+
+
+def test_the_analyst_s_example_feed_works(tmp_path: Path):
+    """The feed of the page "Views and contracts", copied into a contract, loads and is clean."""
+    page = (PROJECT / "docs" / "analyst.md").read_text()
+    folder = tmp_path / "contract"
+    shutil.copytree(PROJECT / "rs_cio_assets" / "contract", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for kind in ("sql", "yaml"):
+        (example,) = re.findall(rf"`feeds/review_submitted\.{kind}`[^`]*```{kind}\n(.*?)```", page, re.DOTALL)
+        (folder / "feeds" / f"review_submitted.{kind}").write_text(example)
+    contract = load_contract(folder)
+    assert contract.feed("review_submitted").event_name == "Review Submitted"
+    assert lint_contract(contract) == ()
+
+
+def test_every_reason_to_reject_a_row_is_explained():
+    """An operator who reads a reason finds it on the page "Reading a rejection"."""
+    contract = load_contract()
+    reasons = {DUPLICATE_DIFFERS.reason}
+    for feed in contract.feeds:
+        rules = compile_rules(feed, contract, date(2026, 11, 24), datetime(2026, 11, 25, tzinfo=UTC))
+        reasons |= {rule.reason for rule in rules} | {size_rule(feed, "x").reason}
+    page = (PROJECT / "docs" / "analyst.md").read_text()
+    assert len(reasons) > 12
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+
+
+def test_every_decision_is_listed():
+    """The index of decisions names each page with its title."""
+    folder = PROJECT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+    for page in sorted(folder.glob("0*.md")):
+        title = page.read_text().splitlines()[0].removeprefix("# ")
+        assert f"]({page.name}) | {title} |" in index
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page's headings, as the usual renderers make them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def is_command(words: list[str]) -> bool:
+    """True when `rs-cio` followed by *words* is a command or a group of commands."""
+    command: click.Command | None = rs_cio
+    for word in words:
+        command = command.commands.get(word) if isinstance(command, click.Group) else None
+    return command is not None
