@@ -182,6 +182,19 @@ def lint() -> None:
 
 
 @contract.command()
+def schema() -> None:
+    """Write the JSON Schemas that editors complete the YAML files from, beside workspace.yaml."""
+    from rs_cio_assets.contract import SHIPPED  # noqa: PLC0415
+    from rs_cio_assets.contract.schema import schema_files  # noqa: PLC0415
+    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
+
+    folder = load_settings().contract or SHIPPED
+    for name, text in schema_files().items():
+        (folder / name).write_text(text)
+        click.echo(folder / name)
+
+
+@contract.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:

@@ -75,7 +75,10 @@ def stage(
 class RecordingTrack:
     """Answers like the Track API and keeps every operation; *answer* may take over a request."""
 
-    def __init__(self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda _: None) -> None:
+    def __init__(
+        self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda _: None, *, region: str = "us"
+    ) -> None:
+        self.region, self.times_asked_for_region = region, 0
         self.operations: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
         self._answer = answer
@@ -86,6 +89,9 @@ class RecordingTrack:
         return TrackClient(settings, transport=httpx.MockTransport(self._handle))
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1/accounts/region":
+            self.times_asked_for_region += 1
+            return httpx.Response(200, json={"region": self.region, "environment_id": 1})
         answer = self._answer(request) or httpx.Response(200, json={})
         self.bodies.append(request.content)
         if answer.status_code in {200, 207}:

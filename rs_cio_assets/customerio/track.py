@@ -54,6 +54,7 @@ class TrackClient:
 
     def __init__(self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
         self._settings = settings
+        self._region: WorkspaceRegion | None = None
         self._http = Http(
             settings.track_url,
             api="Track API",
@@ -72,10 +73,13 @@ class TrackClient:
         self._http.close()
 
     def region(self) -> WorkspaceRegion:
-        """Ask where the credentials belong; writes nothing.
+        """Ask where the credentials belong, once; writes nothing. Called before the first row is sent: the wrong host would
+        pass people's data through another region's servers.
 
         Raises: CustomerioRefused when the credentials are refused or belong to another region than the settings say.
         """
+        if self._region is not None:
+            return self._region
         answer = _json(self._http.request("GET", "/api/v1/accounts/region"))
         if not isinstance(answer, dict) or "region" not in answer:
             raise MismatchError("Customer.io's answer about the region is not as published")
@@ -88,6 +92,7 @@ class TrackClient:
                 f"the credentials belong to region {found.region}, the settings say {self._settings.region}",
                 next_step=f"set CUSTOMERIO_REGION={found.region}",
             )
+        self._region = found
         return found
 
     def send_batch(self, body: bytes, operations: int) -> BatchAnswer:

@@ -52,7 +52,8 @@ def deliver_day(
     """Send the rows of *manifest*'s day that Customer.io has not acknowledged with this content.
 
     Idempotent: run again it sends only what is new, and without anything to send it makes no request. A row is delivered
-    only when its operation was acknowledged. A bad row is rejected with its reason and the others go on.
+    only when its operation was acknowledged. A bad row is rejected with its reason and the others go on. Before the first row
+    is sent, Customer.io is asked whether the credentials belong to the region of the settings.
 
     Raises: CustomerioRefused, CustomerioUnavailable, StoreRefused, StoreUnavailable, MismatchError; what was acknowledged
     until then is recorded.
@@ -68,6 +69,7 @@ def deliver_day(
             track, LedgerWriter(store, feed.name, manifest.day, run_id, Path(folder), now), concurrency, on_progress
         )
         if classified.rows.get("send"):
+            track.region()
             sending.run(pack(day.operations(), BATCH_BYTES))
         if sending.refused:
             day.note_refused(sending.refused)

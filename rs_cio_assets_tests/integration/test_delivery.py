@@ -64,7 +64,7 @@ def test_a_second_run_sends_nothing_and_makes_no_request(store: LocalStore, tmp_
     second = deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path)
     assert (first.delivered, first.unchanged, first.requests) == (5, 0, 1)
     assert (second.delivered, second.unchanged, second.requests) == (0, 5, 0)
-    assert track.bodies == []
+    assert (track.bodies, track.times_asked_for_region) == ([], 0)
     assert first.is_conserved
     assert second.is_conserved
 
@@ -207,6 +207,18 @@ def test_a_refusal_that_names_no_row_is_an_error(answer: dict[str, Any], store: 
     with pytest.raises(MismatchError):
         deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path)
     assert store.list("ledger/") == []
+
+
+def test_a_workspace_of_another_region_gets_no_row(store: LocalStore, tmp_path: Path):
+    """DL3: before the first row the region is asked for, once; another one than the settings' stops at once with the remedy."""
+    manifest = stage(store, ORDERS, DAY, [order(1)], tmp_path)
+    european = RecordingTrack(region="eu")
+    with pytest.raises(CustomerioRefused, match="CUSTOMERIO_REGION=eu"):
+        deliver(ORDERS, CONTRACT, manifest, store, european.client(), tmp_path)
+    assert european.bodies == []
+    track = RecordingTrack()
+    assert deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path).delivered == 1
+    assert track.times_asked_for_region == 1
 
 
 def many(count: int) -> list[dict[str, Any]]:
