@@ -19,8 +19,10 @@ from rs_cio_assets_tests.demo_process import PROJECT, DemoFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = PROJECT / "build" / "screenshots"
-DAY = (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
+TODAY = datetime.now(UTC).date()
+DAY = (TODAY - timedelta(days=2)).isoformat()
 UI_TIMEOUT_MS = 20_000
+BACKFILL_TIMEOUT_MS = 180_000  # the daemon looks at backfills twice a minute
 ZOOM_STEPS = 6  # the whole graph at once: what is out of sight is not drawn
 
 pytestmark = [
@@ -128,6 +130,26 @@ def test_a_day_materialized_by_hand_sends_nothing_again(shown: Shown, page: Page
     page.locator("a, button").filter(has_text=re.compile(r"^View$")).first.click()
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * UI_TIMEOUT_MS)
     keep(page, "run")
+
+
+def test_a_range_of_days_is_backfilled_from_the_job(shown: Shown, page: Page):
+    """Two days that were never synced, chosen as a range in the UI: one run each through the daemon, both materialized."""
+    first, last = ((TODAY - timedelta(days=n)).isoformat() for n in (6, 5))
+    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("input[type=text]").first.fill(f"[{first}...{last}]")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_text("2 partitions", exact=True)).to_be_visible()
+    keep(page, "backfill-dialog")
+    dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
+    expect(dialog).to_be_hidden(timeout=UI_TIMEOUT_MS)
+    page.goto(f"{shown.dagster_url}/runs?view=backfills")
+    expect(visible(page, re.compile("^Success$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    keep(page, "backfill")
+    for day in (first, last):
+        page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
+        expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
 
 
 def test_a_customer_can_be_looked_up_in_the_stand_in(shown: Shown, page: Page):
