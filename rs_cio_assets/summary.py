@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
@@ -73,7 +74,7 @@ def feeds_table(totals: Iterable[FeedTotals]) -> Table:
 
 
 def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
-    """One line per check over all assets, and one more for each asset where it did not pass, with what it said."""
+    """One line per check over all assets, and one more for each thing that a failed one said, with its asset."""
     by_check: dict[str, list[CheckOutcome]] = {}
     for outcome in outcomes:
         for check in outcome.checks:
@@ -83,11 +84,12 @@ def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
     table.add_column("passed", justify="right", no_wrap=True)
     table.add_column("says", overflow="fold")
     for name, checks in sorted(by_check.items()):
-        failed = {check.asset: check for check in checks if not check.is_passed}
+        failed = Counter((check.asset, check.description) for check in checks if not check.is_passed)
         passed = sum(check.is_passed for check in checks)
         table.add_row(name, f"{passed}/{len(checks)}", "" if failed else escape(_what_all_say(checks)))
-        for asset, check in sorted(failed.items()):
-            table.add_row("", "", f"[red]{escape(f'{asset}: {check.description}')}")
+        for (asset, said), times in sorted(failed.items()):
+            often = f" ({times} times)" if times > 1 else ""
+            table.add_row("", "", f"[red]{escape(f'{asset}: {said}{often}')}")
     return table
 
 

@@ -1,17 +1,18 @@
 -- One row per paid order. A later refund does not change the event; it shows on the person (order_state, lifetime_value).
+-- A product that the catalogue does not know counts in everything but the category.
 WITH lines AS (
     SELECT
         l.order_id,
         l.sku,
         p.category,
         l.quantity,
-        l.quantity * l.unit_price AS revenue,
+        NVL(l.quantity * l.unit_price, 0) AS revenue,
         CASE WHEN p.is_gift_card THEN 1 ELSE 0 END AS is_gift_card,
         ROW_NUMBER() OVER (
-            PARTITION BY l.order_id ORDER BY l.quantity * l.unit_price DESC, l.line_number
+            PARTITION BY l.order_id ORDER BY NVL(l.quantity * l.unit_price, 0) DESC, l.line_number
         ) AS line_rank
     FROM shop.order_lines AS l
-    INNER JOIN shop.products AS p ON p.sku = l.sku
+    LEFT JOIN shop.products AS p ON p.sku = l.sku
 ),
 
 categories AS (
@@ -20,6 +21,7 @@ categories AS (
         n.category,
         ROW_NUMBER() OVER (PARTITION BY n.order_id ORDER BY SUM(n.revenue) DESC, n.category) AS category_rank
     FROM lines AS n
+    WHERE n.category IS NOT NULL
     GROUP BY n.order_id, n.category
 ),
 
@@ -45,7 +47,7 @@ paid AS (
         o.discount,
         ROW_NUMBER() OVER (PARTITION BY o.customer_id ORDER BY o.paid_at, o.order_id) AS order_number
     FROM shop.orders AS o
-    WHERE o.paid_at IS NOT NULL AND NOT o.is_test
+    WHERE o.paid_at IS NOT NULL AND NOT NVL(o.is_test, FALSE)
 )
 
 SELECT

@@ -35,15 +35,15 @@ all_orders AS (
         ) AS earliest_paid
     FROM shop.orders AS o
     LEFT JOIN refunded AS f ON f.order_id = o.order_id
-    WHERE NOT o.is_test
+    WHERE NOT NVL(o.is_test, FALSE)
 ),
 
 category_revenue AS (
     SELECT
         o.customer_id,
         p.category,
-        SUM(l.quantity * l.unit_price) AS revenue,
-        SUM(CASE WHEN o.earliest_paid = 1 THEN l.quantity * l.unit_price ELSE 0 END) AS first_order_revenue,
+        SUM(NVL(l.quantity * l.unit_price, 0)) AS revenue,
+        SUM(CASE WHEN o.earliest_paid = 1 THEN NVL(l.quantity * l.unit_price, 0) ELSE 0 END) AS first_order_revenue,
         MAX(CASE WHEN o.earliest_paid = 1 THEN 1 ELSE 0 END) AS is_in_first_order
     FROM all_orders AS o
     INNER JOIN shop.order_lines AS l ON l.order_id = o.order_id
@@ -77,7 +77,8 @@ categories AS (
 order_facts AS (
     SELECT
         o.customer_id,
-        -- A cancelled order keeps none of its money and counts in nothing but last_order_at and order_state.
+        -- A cancelled order keeps none of its money. first_order_at and the categories know it all the same, as the
+        -- order_number of its event does: what was bought first must not change once a journey has used it.
         SUM(CASE WHEN o.paid_at IS NOT NULL AND o.order_state <> 'cancelled' THEN 1 ELSE 0 END) AS orders_count,
         SUM(
             CASE WHEN o.paid_at IS NOT NULL AND o.order_state <> 'cancelled' THEN o.total - o.refunded_amount ELSE 0 END
@@ -115,7 +116,7 @@ SELECT
     c.customer_id::VARCHAR(32) AS customer_id,
     GREATEST(c.updated_at, o.changed_at, s.changed_at, k.last_started_at)::TIMESTAMP AS updated_at,
     GREATEST(c.loaded_at, o.loaded_at, s.loaded_at, k.loaded_at)::TIMESTAMP AS loaded_at,
-    LOWER(TRIM(c.email))::VARCHAR(255) AS email,
+    NULLIF(LOWER(TRIM(c.email)), '')::VARCHAR(255) AS email,
     c.first_name::VARCHAR(100) AS first_name,
     c.country_code::VARCHAR(2) AS country_code,
     c.is_guest AS is_guest,

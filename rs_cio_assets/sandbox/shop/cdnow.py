@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,10 @@ from rs_cio_assets.sandbox.shop.tables import Clock, ShopState, open_tables, req
 from rs_cio_assets.settings import RedshiftSettings
 
 KIND = "cdnow"
+_NEXT_STEP = "give the CDNOW master file: make demo SHOP=cdnow DATA=<file>"
 _PAID_AT_S = 12 * 3600  # the file knows days only
 _LOAD_TAKES_S = 3600
+_MONEY = re.compile(r"[0-9]+(\.[0-9]{0,2})?")
 
 
 def load_cdnow(settings: RedshiftSettings, file: Path, *, last_day: date, on_progress: Callable[[str], None]) -> ShopState:
@@ -64,12 +67,14 @@ def load_cdnow(settings: RedshiftSettings, file: Path, *, last_day: date, on_pro
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Customer, day, items and cents of every line; a first line with words is a heading."""
     customers, days, items, cents = [], [], [], []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
         fields = line.split()
         if not fields or (number == 1 and not fields[0].isdigit()):
             continue
         try:
             customer, day, count, total = fields
+            if not _MONEY.fullmatch(total):
+                raise ValueError(total)  # noqa: TRY301 - told below, with the line
             dollars, _, fraction = total.partition(".")
             customers.append(int(customer))
             days.append(datetime.strptime(day, "%Y%m%d").date())  # noqa: DTZ007 - a day, without a time
@@ -78,8 +83,10 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         except ValueError:
             raise ConfigurationError(
                 f"line {number} of {file.name} is not customer, yyyymmdd, items, dollars",
-                next_step="give the CDNOW master file: make demo SHOP=cdnow DATA=<file>",
+                next_step=_NEXT_STEP,
             ) from None
+    if not customers:
+        raise ConfigurationError(f"{file.name} has no purchase in it", next_step=_NEXT_STEP)
     return np.array(customers), np.array(days, "datetime64[D]"), np.array(items), np.array(cents)
 
 

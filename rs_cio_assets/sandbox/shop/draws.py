@@ -107,6 +107,8 @@ def draw_customers(seed: int, first_number: int, count: int, year: int, first_we
     subscriber, subscribed_s = _subscribers(rng, owner, paid_s, is_guest)
     s = len(subscriber)
     is_over, is_paused = rng.random(s) < 0.4, rng.random(s) < 0.2
+    paused_s = np.where(is_paused, subscribed_s + rng.integers(20 * DAY_S, 200 * DAY_S, s), NEVER)
+    unsubscribed_s = np.where(is_over, subscribed_s + rng.integers(25 * DAY_S, 330 * DAY_S, s), NEVER)
     return Draws(
         first_number=first_number,
         is_guest=is_guest,
@@ -135,8 +137,8 @@ def draw_customers(seed: int, first_number: int, count: int, year: int, first_we
         subscribed_s=subscribed_s,
         subscription_sku=rng.integers(0, 20, s),
         interval_days=rng.choice([30, 45, 60], s),
-        paused_s=np.where(is_paused, subscribed_s + rng.integers(20 * DAY_S, 200 * DAY_S, s), NEVER),
-        unsubscribed_s=np.where(is_over, subscribed_s + rng.integers(25 * DAY_S, 330 * DAY_S, s), NEVER),
+        paused_s=np.where(paused_s < unsubscribed_s, paused_s, NEVER),  # what is cancelled is not paused any more
+        unsubscribed_s=unsubscribed_s,
         cancel_reason=rng.integers(0, 5, s),
     )
 

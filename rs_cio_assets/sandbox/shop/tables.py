@@ -69,6 +69,11 @@ class ShopTables:
         self._cursor.execute(sql, values)
         return [tuple(row) for row in self._cursor.fetchall()]
 
+    def count(self, name: str) -> int:
+        """Rows of shop.*name*."""
+        ((count,),) = self.rows(f"SELECT COUNT(*) FROM shop.{name}")  # noqa: S608 - names of our own
+        return count
+
     def run(self, sql: str, values: tuple[Any, ...] = ()) -> None:
         """Execute one statement."""
         self._cursor.execute(sql, values)
@@ -103,10 +108,14 @@ class ShopTables:
         self._commit()
 
     def state(self) -> ShopState:
-        """Counts, and the days that have orders."""
+        """Counts, and the days that have orders. Raises: ConfigurationError when there is no order."""
         ((orders, first, last),) = self.rows("SELECT COUNT(*), MIN(placed_at), MAX(placed_at) FROM shop.orders")
-        ((customers,),) = self.rows("SELECT COUNT(*) FROM shop.customers")
-        return ShopState(orders, customers, first.date(), last.date())
+        if not orders:
+            raise ConfigurationError(
+                "the shop is so small that it has no order yet",
+                next_step="make clean, then ask for more customers: make demo CUSTOMERS=100",
+            )
+        return ShopState(orders, self.count("customers"), first.date(), last.date())
 
     def _copy(self, target: str, table: pa.Table) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -136,6 +145,7 @@ def require_same_shop(clock: Clock, kind: str, seed: int, customers: int) -> Non
     """Raises: ConfigurationError when another shop, seed or size is loaded."""
     if (clock.kind, clock.seed, clock.customers) != (kind, seed, customers):
         raise ConfigurationError(
-            f"the sandbox holds the shop {clock.kind} with {clock.customers:,} customers, not {kind} with {customers:,}",
+            f"the sandbox holds the shop {clock.kind} with {clock.customers:,} customers (seed {clock.seed}), "
+            f"not {kind} with {customers:,} (seed {seed})",
             next_step="make clean removes it, or ask for what is there",
         )
