@@ -72,9 +72,10 @@ class DemoOptions:
 def run_demo(options: DemoOptions, console: Console) -> int:
     """Do all of it. Returns 0 when every run succeeded and every check passed, else 1.
 
-    Raises: ConfigurationError when a port is taken, a process does not start, or another shop is loaded.
+    Raises: ConfigurationError when a day is no partition, a port is taken, a process does not start, or another shop is loaded.
     """
     started = time.monotonic()
+    _require_partitions(options.first_day, options.last_day)
     with sandbox(options.home, options.ports, console) as running:
         console.print(f"[bold]2/4[/] {_load_shop(options, running.settings, console)}")
         defs = build_definitions(running.settings)
@@ -88,6 +89,15 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
             wait_until_interrupted(running.processes)
     return 0 if is_good else 1
+
+
+def _require_partitions(first_day: date, last_day: date) -> None:
+    start, today = load_settings(environment({})).start_date, datetime.now(UTC).date()
+    if first_day < start or last_day > today:
+        raise ConfigurationError(
+            f"{first_day} to {last_day} is not within the days that can be synced, {start} to {today} (UTC)",
+            next_step="choose other days with FROM and TO, or set RS_CIO_START_DATE to an earlier day",
+        )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ EXAMPLES_SHOWN = 20
 class ReadBackConfig(Config):
     """How much to look at."""
 
-    days_back: int = Field(default=14, ge=1, le=400, description="Days before today (UTC) whose rows are sampled.")
+    # Customer.io guarantees a person's activities for 30 days (App API document, read 2026-09-17); older events would look lost.
+    days_back: int = Field(default=14, ge=1, le=29, description="Days before today (UTC) whose rows are sampled.")
     sample_size: int = Field(default=20, ge=1, le=10_000, description="Rows to ask for; the App API answers 10 a second.")
 
 

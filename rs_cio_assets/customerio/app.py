@@ -90,13 +90,7 @@ class AppClient:
             if answer is None:
                 return
             items = _objects(answer, "activities")
-            for item in items:
-                yield Activity(
-                    str(item.get("type", "")),
-                    str(item.get("name") or ""),
-                    int(item.get("timestamp") or 0),
-                    item.get("data") or {},
-                )
+            yield from map(_activity, items)
             if not items or not answer.get("next"):  # an empty page ends it even where a token is given
                 return
             params["start"] = answer["next"]
@@ -128,5 +122,14 @@ def _objects(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _profile(item: Any) -> Profile:
     if not isinstance(item, dict):
         raise MismatchError("Customer.io's App API answered with a customer of another shape than published")
-    identifiers = item.get("identifiers") or {}
-    return Profile(str(identifiers.get("id") or item.get("id") or ""), item.get("attributes") or {}, item.get("timestamps") or {})
+    identifiers, attributes, timestamps = (item.get(name) or {} for name in ("identifiers", "attributes", "timestamps"))
+    if not all(isinstance(part, dict) for part in (identifiers, attributes, timestamps)):
+        raise MismatchError("Customer.io's App API answered with a customer of another shape than published")
+    return Profile(str(identifiers.get("id") or item.get("id") or ""), attributes, timestamps)
+
+
+def _activity(item: Mapping[str, Any]) -> Activity:
+    timestamp, data = item.get("timestamp") or 0, item.get("data") or {}
+    if type(timestamp) is not int or not isinstance(data, dict):
+        raise MismatchError("Customer.io's App API answered with an activity of another shape than published")
+    return Activity(str(item.get("type", "")), str(item.get("name") or ""), timestamp, data)

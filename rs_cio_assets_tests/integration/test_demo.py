@@ -72,6 +72,8 @@ def test_another_shop_in_the_same_folder_is_refused(demo: DemoFolder):
         (("--from=2026-03-02", "--to=2026-03-01"), "is after --to"),
         (("--shop=cdnow",), "--data"),
         (("--days=0",), "--days"),
+        (("--from=2001-02-03", "--to=2001-02-04"), "RS_CIO_START_DATE"),
+        (("--to=2201-02-03",), "is not within the days that can be synced"),
     ],
 )
 def test_options_that_make_no_sense_are_explained(tmp_path: Path, options: tuple[str, ...], words: str):

@@ -633,9 +633,22 @@ def test_no_error_of_reading_names_the_person(answer: httpx.Response | Exception
     [
         (
             "attributes",
-            [{}, [], {"customers": {}}, {"customers": ["x"]}, {"customers": [{"customer": None}]}, {"customers": [None]}],
+            [
+                *({}, [], {"customers": {}}, {"customers": ["x"]}, {"customers": [{"customer": None}]}, {"customers": [None]}),
+                {"customers": [{"customer": {"id": "C0000001", "attributes": ["x"]}}]},
+            ],
         ),
-        ("activities", [{}, [], {"activities": "x"}, {"activities": ["x"]}, {"activities": [None]}]),
+        (
+            "activities",
+            [
+                *({}, [], {"activities": "x"}, {"activities": ["x"]}, {"activities": [None]}),
+                *(
+                    {"activities": [{"timestamp": "today"}]},
+                    {"activities": [{"timestamp": True}]},
+                    {"activities": [{"data": "x"}]},
+                ),
+            ],
+        ),
     ],
 )
 def test_an_answer_of_another_shape_is_a_mismatch(read: str, answers: list[Any]):
