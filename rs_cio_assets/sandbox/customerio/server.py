@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -22,9 +21,9 @@ from rs_cio_assets.sandbox.customerio.app_api import app_routes
 from rs_cio_assets.sandbox.customerio.explorer import explorer_routes
 from rs_cio_assets.sandbox.customerio.track_api import track_routes
 from rs_cio_assets.sandbox.customerio.workspace import Workspace
+from rs_cio_assets.sandbox.serving import serve_until_ended
 from rs_cio_assets.settings import SANDBOX_DEFAULTS
 
-PARENT_POLL_S = 0.3
 START_TIMEOUT_S = 20.0
 _NOT_FOUND = "<!DOCTYPE html><html><head><title>Not found</title></head><body><h1>404: page not found</h1></body></html>"
 
@@ -114,21 +113,8 @@ class CustomerioStandIn:
 
 def serve(data_dir: Path, port: int) -> None:
     """Run the stand-in until SIGINT, SIGTERM, or the end of the process that started this one."""
-    parent = os.getppid()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    listener = _listen(port)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(data_dir / "workspace.db"), log_level="warning", access_log=False, lifespan="on")
-    )
-
-    def end_with_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_S)
-        server.should_exit = True
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    print(f"Customer.io stand-in ready on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201
-    server.run([listener])
+    stand_in = CustomerioStandIn(data_dir, port)
+    serve_until_ended(stand_in, lambda: f"Customer.io stand-in ready on {stand_in.url}")
 
 
 def _listen(port: int) -> socket.socket:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
-import os
-import signal
 import socket
-import time
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.redshift import wire
 from rs_cio_assets.sandbox.redshift.postgres import SUPERUSER, Postgres
 from rs_cio_assets.sandbox.redshift.proxy import Proxy
-
-PARENT_POLL_S = 0.3
+from rs_cio_assets.sandbox.serving import serve_until_ended
 
 
 class RedshiftStandIn:
@@ -93,19 +88,8 @@ class RedshiftStandIn:
 
 def serve(data_dir: Path, port: int) -> None:
     """Run the stand-in until SIGINT, SIGTERM, or the end of the process that started this one."""
-    parent = os.getppid()
-    is_stopping = False
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        is_stopping = True
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    with RedshiftStandIn(data_dir, port) as stand_in:
-        print(f"Redshift stand-in ready on 127.0.0.1:{stand_in.port}", flush=True)  # noqa: T201
-        while not is_stopping and os.getppid() == parent:
-            time.sleep(PARENT_POLL_S)
+    stand_in = RedshiftStandIn(data_dir, port)
+    serve_until_ended(stand_in, lambda: f"Redshift stand-in ready on 127.0.0.1:{stand_in.port}")
 
 
 def _query(port: int, database: str, sql: str) -> int:
