@@ -23,6 +23,7 @@ from rs_cio_assets.customerio import OPERATION_BYTES
 from rs_cio_assets.delivery.expressions import literal, quoted
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
+STAGED_WHOLE_DIGITS = 28  # a staged decimal, DECIMAL(38, 10), has no more: such a number does not get here
 _EARLIEST = datetime(2000, 1, 1)  # noqa: DTZ001 - a bound in UTC, compared as microseconds
 _LATEST = datetime(2100, 1, 1)  # noqa: DTZ001
 _MEND_VIEW = "Mend the view's SQL, or filter such rows there."
@@ -165,11 +166,12 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
     if column.maximum is not None:
         yield Rule("above_maximum", name, f"{value} > {column.maximum!r}", f"{name} is above {column.maximum:g}. {_MEND_VIEW}")
     if column.type is ColumnType.DECIMAL and column.precision is not None and column.scale is not None:
-        whole = min(column.precision - column.scale, 28)
+        whole = column.precision - column.scale
+        too_large = f"abs({value}) >= {10**whole} OR " if whole < STAGED_WHOLE_DIGITS else ""
         yield Rule(
             "too_many_digits",
             name,
-            f"abs({value}) >= {10**whole} OR {value} <> round({value}, {column.scale})",
+            f"{too_large}{value} <> round({value}, {column.scale})",
             f"{name} does not fit NUMERIC({column.precision},{column.scale}). Round it in the view, or widen the contract.",
         )
     if column.pattern is not None:

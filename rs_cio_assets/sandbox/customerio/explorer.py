@@ -40,14 +40,15 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         condition = "id = :s OR lower(email) = lower(:s) OR email LIKE :like ESCAPE '\\'" if search else "true"
         escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         found = workspace.rows(
-            f"SELECT * FROM people WHERE {condition} ORDER BY id LIMIT {PAGE_ROWS + 1} OFFSET :o",  # noqa: S608
+            f"SELECT * FROM people WHERE {condition} ORDER BY id, cio_id LIMIT {PAGE_ROWS + 1} OFFSET :o",  # noqa: S608
             {"s": search, "like": f"{escaped}%", "o": page * PAGE_ROWS},  # type: ignore[arg-type]
         )
         listed = [{**dict(p), "attributes": json.loads(p["attributes"])} for p in found[:PAGE_ROWS]]
         return show(request, "people", people=listed, search=search, page=page, has_more=len(found) > PAGE_ROWS)
 
     def person(request: Request) -> Response:
-        found = workspace.find("id", request.path_params["person_id"])
+        key = request.path_params["person_id"]
+        found = workspace.find("id", key) or workspace.find("email", key)
         if found is None:
             return show(request, "missing")
         activities = workspace.rows(
@@ -63,7 +64,7 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         name, day, page = request.query_params.get("name", ""), request.query_params.get("day", ""), _page(request)
         condition, values = _event_condition(name, day)
         found = workspace.rows(
-            "SELECT a.*, p.id AS person_id FROM activities AS a JOIN people AS p USING (cio_id) "  # noqa: S608
+            "SELECT a.*, coalesce(p.id, p.email) AS person_id FROM activities AS a JOIN people AS p USING (cio_id) "  # noqa: S608
             f"WHERE a.type = 'event' {condition} ORDER BY a.timestamp DESC, a.number DESC LIMIT ? OFFSET ?",
             (*values, PAGE_ROWS + 1, page * PAGE_ROWS),
         )
@@ -75,12 +76,12 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
 
     def export_events(request: Request) -> Response:
         """Events of one name, oldest first, one JSON object a line."""
-        return StreamingResponse(_events(workspace, request.query_params["name"]), media_type="application/x-ndjson")
+        return StreamingResponse(_events(workspace, request.query_params.get("name", "")), media_type="application/x-ndjson")
 
     return [
         Route("/", home),
         Route("/people", people),
-        Route("/people/{person_id}", person),
+        Route("/people/{person_id:path}", person),
         Route("/events", events),
         Route("/sandbox/counts", counts),
         Route("/sandbox/events", export_events),
@@ -125,16 +126,23 @@ def _event_condition(name: str, day: str) -> tuple[str, list[Any]]:
     conditions, values = "", []
     if name:
         conditions, values = " AND a.name = ?", [name]
-    if day:
-        start = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+    if (start := _start_of(day)) is not None:
         conditions += " AND a.timestamp >= ? AND a.timestamp < ?"
         values += [start, start + 86_400]
     return conditions, values
 
 
+def _start_of(day: str) -> int | None:
+    """Unix seconds at which an ISO day begins; None for what is no day: the page then shows every day."""
+    try:
+        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
 def _page(request: Request) -> int:
     text = request.query_params.get("page", "0")
-    return int(text) if text.isdigit() and len(text) < 9 else 0
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 def _utc(seconds: int | None) -> str:
@@ -143,4 +151,4 @@ def _utc(seconds: int | None) -> str:
 
 def _as_time(name: str, value: str) -> str:
     """A time attribute (named *_at*) readable beside its number."""
-    return _utc(int(value)) if name.endswith("_at") and value.lstrip("-").isdigit() and len(value) < 12 else ""
+    return _utc(int(value)) if name.endswith("_at") and value.removeprefix("-").isdecimal() and len(value) < 12 else ""

@@ -34,8 +34,8 @@ def problems_of(operation: Any) -> list[Problem]:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of *value* as compact JSON."""
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    """Bytes of *value* as compact JSON. Raises ValueError for what is none."""
+    return len(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
 
 
 def _problems(operation: Any) -> Iterator[Problem]:
@@ -46,10 +46,15 @@ def _problems(operation: Any) -> Iterator[Problem]:
         yield _problem("type", "this stand-in knows the type person only")
         return
     action = operation.get("action")
-    if action not in ACTIONS:
+    if not isinstance(action, str) or action not in ACTIONS:
         yield _problem("action", "is not one of the actions that this stand-in knows", "invalid" if action else "required")
         return
-    if size_of(operation) > OPERATION_BYTES:
+    try:
+        size = size_of(operation)
+    except ValueError:  # half a surrogate pair, or a number like 1e400, which Python reads as infinity
+        yield _problem("", "operation must be valid JSON in UTF-8")
+        return
+    if size > OPERATION_BYTES:
         yield _problem("", "operation cannot be larger than 32kb")
     for name in ("primary", "secondary") if action == "merge" else ("identifiers",):
         yield from _identifier_problems(name, operation.get(name))
@@ -98,6 +103,8 @@ def _attribute_problems(attributes: Any) -> Iterator[Problem]:
         return
     if len(attributes) > ATTRIBUTES:
         yield _problem("attributes", f"cannot identify more than {ATTRIBUTES} attributes in one request")
+    if not isinstance(attributes.get("_update", False), bool):
+        yield _problem("attributes._update", "_update must be a boolean")
     for name, value in attributes.items():
         if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
             yield _problem("attributes", f"attribute name cannot be longer than {ATTRIBUTE_NAME_BYTES} bytes")

@@ -86,7 +86,7 @@ def _parse(body: bytes, limit: int) -> Any:
         return [_problem("", f"request body cannot be larger than {limit // 1000}kb")]
     try:
         parsed = json.loads(body, parse_constant=_refuse_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [_problem("", "request body must be valid JSON")]
     return [_problem("", "request body must be an object")] if isinstance(parsed, list) else parsed
 

@@ -27,9 +27,12 @@ CREATE TABLE IF NOT EXISTS activities (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS activities_of_person ON activities (cio_id, type, name);
 CREATE INDEX IF NOT EXISTS events_by_name ON activities (name, timestamp) WHERE type = 'event';
-CREATE TABLE IF NOT EXISTS suppressed (kind TEXT, value TEXT, PRIMARY KEY (kind, value)) STRICT;
+CREATE TABLE IF NOT EXISTS suppressions (kind TEXT, value TEXT, cause TEXT NOT NULL, PRIMARY KEY (kind, value)) STRICT;
+CREATE TABLE IF NOT EXISTS forgotten_events (event_id TEXT PRIMARY KEY) STRICT;
 """
 Row = sqlite3.Row
+MAX_CIO_ID_DIGITS = 19  # longer ones do not fit SQLite's integers
+CREATING_IDENTIFIERS = frozenset({"id", "email"})  # an unknown cio_id is dropped, and phone is not enabled in this workspace
 
 
 class Workspace:
@@ -82,22 +85,24 @@ class Workspace:
             return
         ((kind, value),) = operation["identifiers"].items()
         if action == "unsuppress":
-            self._connection.execute("DELETE FROM suppressed WHERE kind = ? AND value = ?", (kind, value))
+            self._unsuppress(kind, value)
         elif self._is_suppressed(kind, value):
             return
         elif action in EVENT_ACTIONS:
             self._event(kind, value, operation, now)
         elif action == "identify":
             self._identify(kind, value, operation, now)
-        elif action in {"delete", "suppress"}:
+        elif action == "suppress":
+            self._suppress(kind, value)
+        elif action == "delete":
             self._delete(kind, value)
-            if action == "suppress":
-                self._connection.execute("INSERT OR IGNORE INTO suppressed VALUES (?, ?)", (kind, value))
 
     def _event(self, kind: str, value: str, operation: Mapping[str, Any], now: int) -> None:
-        if "id" in operation and self._one("SELECT 1 FROM activities WHERE event_id = ?", operation["id"].upper()):
+        if "id" in operation and self._is_received(operation["id"].upper()):
             return  # "we ignore the duplicate"
         person = self._find(kind, value)
+        if person is None and kind not in CREATING_IDENTIFIERS:
+            return
         cio_id = person["cio_id"] if person else self._create(kind, value, now)
         self._log(
             cio_id,
@@ -116,12 +121,27 @@ class Workspace:
         if person is None and kind == "id" and isinstance(attributes.get("email"), str):
             person = self._adopt(value, attributes["email"])
         if person is None:
-            if is_update_only:
+            if is_update_only or kind not in CREATING_IDENTIFIERS:
                 return
             self._create(kind, value, now)
             person = self._find(kind, value)
         assert person is not None  # noqa: S101 - just made
-        self._set_attributes(person, attributes, operation.get("timestamp", now), now)
+        timestamp = operation.get("timestamp", now)
+        attributes.pop("cio_id", None)  # assigned by the workspace, never by a request
+        if "id" in attributes:
+            self._set_id(person, _as_text(attributes.pop("id")), timestamp, now, may_change=kind == "cio_id")
+        self._set_attributes(person, attributes, timestamp, now)
+
+    def _set_id(self, person: Row, person_id: str | None, timestamp: int, now: int, *, may_change: bool) -> None:
+        """An id among the attributes: taken by who has none; "once set" it is changed by those who name the cio_id only."""
+        if person_id == person["id"]:
+            return
+        is_free = person_id is not None and self._find("id", person_id) is None and not self._is_suppressed("id", person_id)
+        if is_free and (may_change or person["id"] is None):
+            self._connection.execute("UPDATE people SET id = ? WHERE cio_id = ?", (person_id, person["cio_id"]))
+        else:
+            data = {"id": "cannot be changed, or is not free"}
+            self._log(person["cio_id"], "failed_attribute_change", "id", timestamp, now, data)
 
     def _adopt(self, person_id: str, email: str) -> Row | None:
         """Somebody known by email alone gets the id."""
@@ -156,15 +176,18 @@ class Workspace:
             self._log(person["cio_id"], "skipped_update", None, timestamp, now, {"attributes": skipped})
 
     def _can_have_email(self, person: Row, email: Any, timestamp: int, now: int) -> bool:
-        other = self._find("email", email) if isinstance(email, str) and email else None
-        if other is None or other["cio_id"] == person["cio_id"]:
+        text = _as_text(email)
+        if text is None:
             return True
-        data = {"email": "belongs to another person"}
+        other, is_suppressed = self._find("email", text), self._is_suppressed("email", text)
+        if not is_suppressed and (other is None or other["cio_id"] == person["cio_id"]):
+            return True
+        data = {"email": "is suppressed" if is_suppressed else "belongs to another person"}
         self._log(person["cio_id"], "failed_attribute_change", "email", timestamp, now, data)
         return False
 
     def _create(self, kind: str, value: str, now: int) -> int:
-        columns = {"id": (value, None), "email": (None, value)}.get(kind, (None, None))
+        columns = (value, None) if kind == "id" else (None, value)
         attributes = {"email": value} if kind == "email" else {}
         cursor = self._connection.execute(
             "INSERT INTO people (id, email, attributes, set_at) VALUES (?, ?, ?, '{}')", (*columns, _dump(attributes))
@@ -176,6 +199,10 @@ class Workspace:
     def _delete(self, kind: str, value: str) -> None:
         person = self._find(kind, value)
         if person is not None:
+            self._connection.execute(  # the history goes, but an id that was received stays a duplicate
+                "INSERT OR IGNORE INTO forgotten_events SELECT event_id FROM activities WHERE cio_id = ? AND event_id > ''",
+                (person["cio_id"],),
+            )
             self._connection.execute("DELETE FROM activities WHERE cio_id = ?", (person["cio_id"],))
             self._connection.execute("DELETE FROM people WHERE cio_id = ?", (person["cio_id"],))
 
@@ -193,8 +220,29 @@ class Workspace:
         )
         self._log(kept["cio_id"], "profile_merge", None, now, now, {})
 
+    def _suppress(self, kind: str, value: str) -> None:
+        """Delete, and block every identifier that the person had."""
+        person = self._find(kind, value)
+        blocked = {_blocked(kind, value)}
+        if person is not None:
+            blocked |= {_blocked(other, person[other]) for other in ("id", "email") if person[other] is not None}
+        for other, text in blocked:
+            self._connection.execute("INSERT OR IGNORE INTO suppressions VALUES (?, ?, ?)", (other, text, f"{kind}:{value}"))
+        self._delete(kind, value)
+
+    def _unsuppress(self, kind: str, value: str) -> None:
+        """Free every identifier that was blocked together with this one."""
+        self._connection.execute(
+            "DELETE FROM suppressions WHERE cause = (SELECT cause FROM suppressions WHERE kind = ? AND value = ?)",
+            _blocked(kind, value),
+        )
+
+    def _is_received(self, event_id: str) -> bool:
+        known = "SELECT 1 FROM activities WHERE event_id = ? UNION ALL SELECT 1 FROM forgotten_events WHERE event_id = ?"
+        return self._one(known, event_id, event_id) is not None
+
     def _is_suppressed(self, kind: str, value: str) -> bool:
-        return self._one("SELECT 1 FROM suppressed WHERE kind = ? AND value = ?", kind, value) is not None
+        return self._one("SELECT 1 FROM suppressions WHERE kind = ? AND value = ?", *_blocked(kind, value)) is not None
 
     def _find(self, kind: str, value: str) -> Row | None:
         if kind == "id":
@@ -203,7 +251,8 @@ class Workspace:
             return self._one("SELECT * FROM people WHERE lower(email) = lower(?) AND email IS NOT NULL", value)
         if kind == "cio_id":
             number = value.removeprefix("cio_").removeprefix("a")
-            return self._one("SELECT * FROM people WHERE cio_id = ?", int(number)) if number.isdigit() else None
+            is_number = number.isdecimal() and len(number) < MAX_CIO_ID_DIGITS
+            return self._one("SELECT * FROM people WHERE cio_id = ?", int(number)) if is_number else None
         return None
 
     def _one(self, sql: str, *values: Any) -> Row | None:
@@ -223,6 +272,11 @@ class Workspace:
             "INSERT INTO activities (event_id, cio_id, type, name, timestamp, received_at, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (event_id, cio_id, kind, name, timestamp, now, _dump(data)),
         )
+
+
+def _blocked(kind: str, value: str) -> tuple[str, str]:
+    """An identifier as it is kept among the suppressions: email addresses without regard to case."""
+    return (kind, value.lower() if kind == "email" else value)
 
 
 def _as_text(value: Any) -> str | None:
