@@ -25,9 +25,8 @@ def resources_for(settings: Settings) -> dict[str, Any]:
         client = SecretsManagerResource(region_name=aws_region).get_client()
         return json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
 
-    s3_client = S3Resource(region_name=aws_region).get_client() if settings.store.startswith("s3://") else None
     return {
         "warehouse": Warehouse(settings.redshift, secret=read_secret),
-        "store": open_store(settings.store, s3_client=s3_client),
+        "store": open_store(settings.store, s3_client=S3Resource(region_name=aws_region).get_client),
         "customerio": settings.customerio,
     }

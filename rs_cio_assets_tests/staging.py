@@ -75,9 +75,7 @@ def stage(
 class RecordingTrack:
     """Answers like the Track API and keeps every operation; *answer* may take over a request."""
 
-    def __init__(
-        self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda _: None, *, region: str = "us"
-    ) -> None:
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response | None] = lambda _: None, *, region: str = "us") -> None:
         self.region, self.times_asked_for_region = region, 0
         self.operations: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []

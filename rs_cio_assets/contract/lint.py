@@ -1,7 +1,8 @@
 """The linter of export views: SQL that means the same on Redshift and on the stand-in, and that exports what is declared.
 
-Text rules run over a copy with literals and comments blanked out. Where sqlglot is installed (a development dependency) the
-statement is parsed too. Nothing is rewritten. Source of the rules: reference/redshift.md section 3.
+Text rules run over a copy with literals and comments blanked out; those that follow parentheses are in `lint_nesting.py`.
+Where sqlglot is installed (a development dependency) the statement is parsed too. Nothing is
+rewritten. Source of the rules: reference/redshift.md section 3.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rs_cio_assets.contract.lint_nesting import comma_tables, nesting_findings
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 
+_QUOTED_NAME = re.compile(r'"[^"]*"')
 _OPAQUE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _RULES = tuple(
-    (name, re.compile(pattern, re.IGNORECASE), message)
+    (name, re.compile(rf"(?<!\.)(?:{pattern})", re.IGNORECASE), message)  # after a dot stands a column, not a word of SQL
     for name, pattern, message in (
         ("no-qualify", r"\bQUALIFY\b", "QUALIFY: use a ROW_NUMBER() in a subquery and filter on it"),
         ("no-approximate", r"\bAPPROXIMATE\b", "APPROXIMATE: count exactly"),
@@ -41,7 +44,6 @@ _RULES = tuple(
         ("no-boolean-text", r"::\s*BOOL(?:EAN)?\s*::\s*VARCHAR", "a boolean has no text: use CASE"),
         ("no-interval", r"\bINTERVAL\b", "INTERVAL: use DATEADD('day', n, t); the driver decodes intervals wrongly"),
         ("no-timetz", r"\bTIMETZ\b", "TIMETZ: the driver cannot decode it"),
-        ("average-of-float", r"\bAVG\s*\((?![^()]*::\s*(?:FLOAT|NUMERIC))", "AVG of integers truncates: AVG(x::FLOAT)"),
         (
             "select-only",
             r"\b(?:INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|TRUNCATE|GRANT|COPY|UNLOAD|CALL)\b",
@@ -52,7 +54,7 @@ _RULES = tuple(
 )
 _CLOCK = re.compile(r"\b(?:GETDATE|CURRENT_DATE|CURRENT_TIMESTAMP|NOW)\b", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_\"][\w\".]*)", re.IGNORECASE)
-_WITH_NAME = re.compile(r"(?:\bWITH\b|,)\s*([A-Za-z_]\w*)\s+AS\s*\(", re.IGNORECASE)
+_WITH_NAME = re.compile(r"(?:\bWITH(?:\s+RECURSIVE)?\b|,)\s*([A-Za-z_]\w*)\s*(?:\([^()]*\)\s*)?AS\s*\(", re.IGNORECASE)
 _FUNCTION_FROM = re.compile(r"\b(?:EXTRACT|TRIM|SUBSTRING)\s*\([^()]*$", re.IGNORECASE)
 
 
@@ -91,17 +93,22 @@ def _text_findings(sql: str, feed: Feed) -> Iterator[tuple[int, str, str]]:
     statement = masked.rstrip().rstrip(";")
     if ";" in statement:
         yield statement.index(";"), "one-statement", "an export view is one statement"
+    words = _QUOTED_NAME.sub(lambda found: "_" * len(found[0]), masked)
     for rule, pattern, message in _RULES:
-        for found in pattern.finditer(masked):
+        for found in pattern.finditer(words):
             yield found.start(), rule, message
+    yield from nesting_findings(words)
     if feed.kind is FeedKind.PEOPLE:
-        for found in _CLOCK.finditer(masked):
+        for found in _CLOCK.finditer(words):
             yield (
                 found.start(),
                 "no-clock-in-people",
                 "an attribute that changes with time alone re-sends everybody every day; express it as the day it changes",
             )
     local = {name.lower() for name in _WITH_NAME.findall(masked)}
+    for position, name in comma_tables(words):
+        if name not in local:
+            yield position, "schema-qualified", f"{name}: late-binding views need schema.table"
     for found in _TABLE.finditer(masked):
         name = found[1].strip('"').lower()
         if "." not in found[1] and name not in local and not _FUNCTION_FROM.search(masked[: found.start()]):
@@ -116,9 +123,12 @@ def _parsed_findings(sql: str, feed: Feed) -> Iterator[tuple[int, str, str]]:
 
     try:
         tree = sqlglot.parse_one(sql, read="redshift")
+    except errors.TokenError:
+        yield 0, "parses", "not Redshift SQL: a quote or a comment is not closed"
+        return
     except errors.ParseError as error:
         line = (error.errors[0].get("line") or 1) if error.errors else 1
-        position = len("\n".join(sql.split("\n")[: line - 1]))
+        position = sum(len(text) + 1 for text in sql.split("\n")[: line - 1])
         yield position, "parses", f"not Redshift SQL: {error.errors[0].get('description') if error.errors else error}"
         return
     select = tree.find(expressions.Select) if not isinstance(tree, expressions.Select) else tree
@@ -127,8 +137,10 @@ def _parsed_findings(sql: str, feed: Feed) -> Iterator[tuple[int, str, str]]:
     if any(isinstance(item, expressions.Star) or item.is_star for item in select.expressions):
         yield 0, "named-columns", "name every column: SELECT * exports whatever somebody adds"
         return
-    names = [item.alias_or_name for item in select.expressions]
+    names = [item.alias_or_name.lower() for item in select.expressions]
     for missing in (name for name in feed.columns if name not in names):
         yield 0, "columns-of-the-contract", f"column {missing} of feeds/{feed.name}.yaml is not selected"
+    for twice in (name for name in feed.columns if names.count(name) > 1):
+        yield 0, "columns-of-the-contract", f"column {twice} is selected {names.count(twice)} times"
     for extra in (name for name in names if name not in feed.columns):
         yield 0, "columns-of-the-contract", f"column {extra} is selected and not in feeds/{feed.name}.yaml"

@@ -31,6 +31,8 @@ RESERVED_EVENT_PROPERTIES = frozenset({"recipient", "from_address", "reply_to"})
 RESERVED_ATTRIBUTES = frozenset({"id", "cio_id", "phone", "anonymous_id", "unsubscribed"})
 
 SnakeName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[a-z_][a-z0-9_]*$")]
+# What Dagster accepts as an owner (is_valid_owner, 1.13.27); it would refuse another without naming the file.
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)$")]
 ViewName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
 
 
@@ -101,6 +103,10 @@ class Column(_Strict):
             problems.append("precision and scale are for decimal columns")
         if self.type not in numeric and (self.minimum is not None or self.maximum is not None):
             problems.append("minimum and maximum are for integer, decimal and float columns")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            problems.append("minimum is larger than maximum")
+        if self.values == ():
+            problems.append("values is empty: every row would be rejected; leave it out")
         if self.type not in text and self.max_bytes is not None:
             problems.append("max_bytes is for string and json columns")
         if self.type is not ColumnType.STRING and (self.pattern or self.values):
@@ -144,7 +150,7 @@ class Feed(_Strict):
     name: SnakeName
     kind: FeedKind
     description: Annotated[str, StringConstraints(min_length=1)]
-    owner: str = Field(default="team:data", description="A Dagster owner: team:<name> or an email address.")
+    owner: Owner = Field(default="team:data", description="A Dagster owner: team:<name> or an email address.")
     enabled: bool = True
     view: ViewName
     event_name: str | None = None
@@ -273,12 +279,14 @@ class Contract(_Strict):
             seen: dict[str, str] = {}
             for feed in self.feeds:
                 value = getattr(feed, what)
-                if value is not None and seen.setdefault(value, feed.name) != feed.name:
-                    problems.append(f"{feed.name}: {what} {value!r} is already used by {seen[value]}")
+                if value is not None and value in seen:
+                    problems.append(f"{feed.name}: {what}: {value!r} is already used by {seen[value]}")
+                elif value is not None:
+                    seen[value] = feed.name
         for feed in self.feeds:
             if feed.identifier != self.workspace.identifier.column:
                 problems.append(
-                    f"{feed.name}: identifier {feed.identifier!r} differs from the workspace's "
+                    f"{feed.name}: identifier: {feed.identifier!r} differs from the workspace's "
                     f"{self.workspace.identifier.column!r}; two identifiers make two profiles of one person"
                 )
             for name, column in feed.columns.items():

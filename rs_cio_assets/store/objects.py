@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -59,8 +59,8 @@ class Store(Protocol):
         ...
 
 
-def open_store(location: str, *, s3_client: BaseClient | None = None) -> Store:
-    """The store at *location*: a folder, or `s3://bucket/prefix`. Opens nothing yet."""
+def open_store(location: str, *, s3_client: BaseClient | Callable[[], BaseClient] | None = None) -> Store:
+    """The store at *location*: a folder, or `s3://bucket/prefix`. Opens nothing yet; a function for a client is called later."""
     if location.startswith("s3://"):
         from rs_cio_assets.store.s3 import S3Store  # noqa: PLC0415 - boto3 is slow to import and a folder needs none
 

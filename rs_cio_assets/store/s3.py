@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, PartialCredentialsError
+from boto3.exceptions import Boto3Error, RetriesExceededError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's, which is none of Python's
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from rs_cio_assets.errors import StoreRefused, StoreUnavailable
 from rs_cio_assets.store.objects import missing_object, refused_by_disk, require_key
 
 DELETE_KEYS = 1_000  # keys per DeleteObjects request; source: AWS S3 API reference, DeleteObjects, read 2026-11-23
 
+_GRANT = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role"
 _REMEDIES = {
     "NoSuchBucket": "create the bucket, or correct RS_CIO_STORE",
-    "AccessDenied": "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role",
+    "AccessDenied": _GRANT,
+    "403": _GRANT,  # HEAD has no body, so botocore has nothing but the status
     "ExpiredToken": "renew the AWS credentials and start again",
     "InvalidAccessKeyId": "correct the AWS credentials",
     "SignatureDoesNotMatch": "correct the AWS credentials",
@@ -30,10 +41,18 @@ class S3Store:
     """Objects under `s3://bucket/prefix`. A put is atomic because S3's is."""
 
     def __init__(self, location: str, client: Any = None) -> None:
+        """*client* is a boto3 client, or a function that makes one; default: boto3's own. It is made on first use."""
         parts = urlsplit(location)
         self._bucket = parts.netloc
         self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
-        self._client = client or boto3.client("s3")
+        self._given_client = client
+
+    @cached_property
+    def _client(self) -> Any:
+        # Making a client asks for credentials, which may go over the network: loading definitions must not.
+        if self._given_client is None:
+            return boto3.client("s3")
+        return self._given_client() if callable(self._given_client) else self._given_client
 
     def put(self, key: str, data: bytes) -> None:
         """See Store.put."""
@@ -42,8 +61,9 @@ class S3Store:
 
     def put_file(self, key: str, path: Path) -> None:
         """See Store.put_file. Large files go in parts."""
-        with self._mapped():
-            self._client.upload_file(str(path), self._bucket, self._full(key))
+        # upload_file would wrap S3's answer in an error of its own, without status and code.
+        with self._mapped(), path.open("rb") as file:
+            self._client.upload_fileobj(file, self._bucket, self._full(key))
 
     def get(self, key: str) -> bytes | None:
         """See Store.get."""
@@ -78,7 +98,9 @@ class S3Store:
         with self._mapped():
             for start in range(0, len(objects), DELETE_KEYS):
                 chunk = objects[start : start + DELETE_KEYS]
-                self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": chunk, "Quiet": True})
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": chunk, "Quiet": True})
+                for refused in answer.get("Errors", []):  # S3 answers 200 and lists what it kept
+                    raise ClientError({"Error": refused}, "DeleteObjects")
 
     def _full(self, key: str) -> str:
         return f"{self._prefix}{require_key(key)}"
@@ -93,15 +115,15 @@ class S3Store:
                 f"there are no AWS credentials for {place}", next_step="give the process a role or AWS_* variables"
             ) from None
         except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 200)
             code = error.response.get("Error", {}).get("Code", "unknown")
-            if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
+            if status >= 500 or code in {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"}:
                 raise StoreUnavailable(f"S3 answered {status} {code} for {place}") from None
             raise StoreRefused(
                 f"S3 answered {status} {code} for {place}",
                 next_step=_REMEDIES.get(code, "look the code up in the S3 API reference"),
             ) from None
-        except HTTPClientError as error:
+        except (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError) as error:
             raise StoreUnavailable(f"S3 cannot be reached for {place}: {type(error).__name__}") from None
         except (BotoCoreError, Boto3Error) as error:
             raise StoreRefused(

@@ -1,0 +1,192 @@
+"""The definitions: what is in the graph, what depends on what, what stops a day, and that the README lists exactly that."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import time_machine
+from dagster import AssetCheckKey, AssetKey, Definitions
+
+from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.contract import SHIPPED, FeedKind, load_contract
+from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.settings import environment, load_settings
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+CONTRACT = load_contract()
+FEEDS = ["checkout_started", "order_completed", "people", "subscription_cancelled", "subscription_paused"]
+DEFINITIONS = build_definitions(load_settings({"RS_CIO_START_DATE": "2026-11-01"}), CONTRACT)
+GRAPH = DEFINITIONS.resolve_asset_graph()
+CHECKS = {  # check -> assets it stands on, and whether it stops the day
+    "contract": ("redshift/exports", True),
+    "every_row_is_accounted_for": ("customerio/feeds", True),
+    "rejections_within_budget": ("customerio/feeds", True),
+    "customerio_holds_what_was_sent": ("customerio/feeds", False),
+}
+
+
+def table(heading: str) -> list[list[str]]:
+    """Rows of the README's table whose first column has that heading, without backquotes."""
+    (rows,) = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+
+
+def test_the_graph_is_three_assets_for_each_feed_that_is_on():
+    """View, export and feed for the five enabled feeds; the feed that is off has none."""
+    expected = {f"{kind}/{name}" for name in FEEDS for kind in ("redshift/views", "redshift/exports", "customerio/feeds")}
+    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected
+
+
+def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
+    """The order of a day is part of the graph: view, export, people, events."""
+    for name in FEEDS:
+        assert GRAPH.get(view_key(name)).parent_keys == set()
+        assert GRAPH.get(export_key(name)).parent_keys == {view_key(name)}
+        people = set() if name == "people" else {feed_key("people")}
+        assert GRAPH.get(feed_key(name)).parent_keys == {export_key(name), *people}
+
+
+def test_an_event_of_a_day_depends_on_the_people_of_the_same_day():
+    """One day of an event feed needs that one day of its export and of the people feed, not the days before."""
+    for parent in (feed_key("people"), export_key("order_completed")):
+        mapping = GRAPH.get_partition_mapping(feed_key("order_completed"), parent)
+        days = GRAPH.get(parent).partitions_def
+        assert days is not None
+        upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(
+            days.subset_with_partition_keys(["2026-11-20"]), days, days, datetime(2026, 11, 25, tzinfo=UTC)
+        )
+        assert set(upstream.partitions_subset.get_partition_keys()) == {"2026-11-20"}
+
+
+def test_days_are_utc_and_one_shared_object():
+    """Exports and feeds share one daily UTC partitions object; views have none."""
+    daily = {id(GRAPH.get(key(name)).partitions_def) for name in FEEDS for key in (export_key, feed_key)}
+    assert len(daily) == 1
+    assert {GRAPH.get(view_key(name)).partitions_def for name in FEEDS} == {None}
+
+
+@pytest.mark.parametrize("moment", ["2026-11-20T00:00:01+00:00", "2026-11-20T23:59:59+00:00"])
+def test_today_is_open(moment: str):
+    """From the first second of a UTC day to its last, that day is the newest partition."""
+    daily = GRAPH.get(feed_key("people")).partitions_def
+    assert daily is not None
+    with time_machine.travel(moment, tick=False):
+        days = daily.get_partition_keys()
+    assert (days[0], days[-1], len(days)) == ("2026-11-01", "2026-11-20", 20)
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_every_asset_says_what_it_is(name: str):
+    """Kinds, group, owner, pool, description and the contract's columns in its order stand on every asset."""
+    feed = CONTRACT.feed(name)
+    for key, group, kinds, pool in (
+        (view_key(name), "redshift_views", {"redshift", "view"}, "redshift"),
+        (export_key(name), "redshift_exports", {"redshift", "parquet"}, "redshift"),
+        (feed_key(name), "customerio_feeds", {"customerio", "api"}, "customerio"),
+    ):
+        node = GRAPH.get(key)
+        assert (node.group_name, set(node.kinds), node.owners, node.pools) == (group, kinds, [feed.owner], {pool})
+        assert node.description
+        assert node.description.endswith(feed.description)
+        shown = node.metadata["dagster/column_schema"].columns
+        assert [column.name for column in shown] == list(feed.columns)
+        assert [column.constraints.nullable for column in shown] == [not column.required for column in feed.columns.values()]
+        assert all(column.description for column in shown)
+
+
+def test_the_checks_that_stop_a_day_are_those_that_must():
+    """Contract, conservation and budget block what comes after; read-back does not, and has no partitions."""
+    expected = {AssetCheckKey(AssetKey([*on.split("/"), f]), c): b for c, (on, b) in CHECKS.items() for f in FEEDS}
+    assert {key: GRAPH.get_check_spec(key).blocking for key in GRAPH.asset_check_keys} == expected
+    assert all(GRAPH.get_check_spec(key).description for key in expected)
+
+
+def test_every_job_runs_in_one_process_and_has_its_assets():
+    """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
+    jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
+    assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
+    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, "__ASSET_JOB"}
+    assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {view_key(name) for name in FEEDS}
+    synced = {key(name) for name in FEEDS for key in (export_key, feed_key)}
+    assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
+    assert "customerio_holds_what_was_sent" not in {key.name for key in jobs[SYNC_DAY].asset_layer.asset_graph.asset_check_keys}
+    assert jobs[SYNC_DAY].partitions_def is GRAPH.get(feed_key("people")).partitions_def
+    assert jobs[READ_BACK].partitions_def is None
+
+
+@pytest.mark.parametrize("place", [".rs_cio/store", "s3://bucket/prefix"], ids=["local", "s3"])
+def test_loading_opens_no_connection(place: str, monkeypatch: pytest.MonkeyPatch):
+    """Definitions load and resolve where nothing listens: in CI, and while the warehouse is down."""
+    asked: list[object] = []
+
+    def refuse(_: object, address: object) -> None:
+        asked.append(address)
+        raise AssertionError(f"a connection to {address} was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    Definitions.validate_loadable(build_definitions(load_settings({"RS_CIO_STORE": place}), CONTRACT))
+    assert asked == []
+
+
+def validate(tmp_path: Path, contract: Path) -> subprocess.CompletedProcess[str]:
+    """`dagster definitions validate -w workspace.yaml` with a contract and a Dagster home of the test's own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    given = {"RS_CIO_CONTRACT": str(contract), "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    command: Sequence[str] = [str(Path(sys.executable).with_name("dagster")), "definitions", "validate", "-w", "workspace.yaml"]
+    return subprocess.run(command, cwd=PROJECT, env=environment(given), capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_workspace_validates(tmp_path: Path):
+    """`dagster definitions validate` loads the one code location and exits 0."""
+    done = validate(tmp_path, SHIPPED)
+    assert done.returncode == 0, done.stderr
+    assert "Validation successful for code location rs_cio_assets" in done.stdout + done.stderr
+
+
+def test_a_broken_contract_does_not_validate_and_is_named(tmp_path: Path):
+    """A mistake in the contract stops the location before anything runs, with file and line in the output."""
+    folder = tmp_path / "contract"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    people = folder / "feeds" / "people.yaml"
+    people.write_text(people.read_text().replace("kind: people", "kind: folk", 1))
+    done = validate(tmp_path, folder)
+    assert done.returncode != 0
+    assert "feeds/people.yaml:2: kind: found 'folk'; allowed: 'people' or 'event'" in done.stdout + done.stderr
+
+
+def test_the_readme_lists_the_shipped_feeds():
+    """Feed, kind, event name and whether it is on: the README's table is the contract, in its order or another."""
+    rows = {name: (kind, what, state) for name, kind, what, state in table("feed")}
+    assert set(rows) == {feed.name for feed in CONTRACT.feeds}
+    for feed in CONTRACT.feeds:
+        kind, what, state = rows[feed.name]
+        assert (kind, state) == (feed.kind.value, "on" if feed.enabled else "off")
+        assert what == feed.event_name or (feed.kind is FeedKind.PEOPLE and what.startswith("attributes"))
+
+
+def test_the_readme_lists_the_assets_jobs_and_checks():
+    """The other tables name exactly what the definitions hold, what has days and what stops a day."""
+    assets = {name: partitions for name, partitions, _ in table("asset")}
+    expected = {f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in GRAPH.get_all_asset_keys()}
+    assert {name: days == "UTC days" for name, days in assets.items()} == {name: bool(d) for name, d in expected.items()}
+    jobs = {job.name for job in DEFINITIONS.resolve_all_job_defs()} - {"__ASSET_JOB"}
+    assert {name for name, _ in table("job")} == jobs
+    checks = {name: (on, stops) for name, on, _, stops in table("check")}
+    assert set(checks) == {key.name for key in GRAPH.asset_check_keys}
+    for name, (on, is_blocking) in CHECKS.items():
+        assert checks[name][0] == ("every export" if on == "redshift/exports" else "every feed")
+        assert checks[name][1].startswith("no") is not is_blocking
