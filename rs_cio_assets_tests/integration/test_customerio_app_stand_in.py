@@ -154,7 +154,7 @@ def test_activities_are_filtered_by_type_and_name(cio: CustomerioHttp):
     assert cio.app("/v1/customers/busy/activities", type="page").json() == {"activities": None, "next": ""}
 
 
-def attribute(field: str, operator: str, value: str | None = None) -> dict[str, Any]:
+def attribute(field: Any, operator: Any, value: Any = None) -> dict[str, Any]:
     """One condition of a search."""
     return {"attribute": {"field": field, "operator": operator, **({} if value is None else {"value": value})}}
 
@@ -200,6 +200,51 @@ def test_a_search_combines_conditions(cio: CustomerioHttp, condition: dict[str, 
 def test_a_search_that_is_none_is_a_400(cio: CustomerioHttp, body: Any):
     """Operators beyond eq and exists do not exist there, so they are refused here."""
     assert cio.post_app("/v1/customers", body).status_code == 400
+
+
+@pytest.mark.parametrize("id_type", ["phone", "name", ""])
+def test_an_identifier_that_is_not_enabled_is_a_400(cio: CustomerioHttp, id_type: str):
+    """id_type must be an identifier of the workspace: anything else is the request's fault, not an unknown person."""
+    assert cio.app("/v1/customers/bob/attributes", id_type=id_type).status_code == 400
+    assert cio.app("/v1/customers/bob/activities", id_type=id_type).status_code == 400
+    assert cio.post_app("/v1/customers/attributes", {"ids": ["bob"]}, id_type=id_type).status_code == 400
+
+
+def test_an_attribute_change_is_found_by_the_attributes_name(cio: CustomerioHttp):
+    """The filter is "event or attribute name": the entry that set the attribute, and none for one that it did not."""
+    (found,) = cio.app("/v1/customers/ada/activities", name="share").json()["activities"]
+    assert (found["type"], found["data"]["share"]) == ("attribute_change", {"from": None, "to": "1.5"})
+    assert cio.app("/v1/customers/ada/activities", name="run").json()["activities"] is None
+
+
+def test_a_search_knows_the_id_and_who_lacks_an_attribute(cio: CustomerioHttp):
+    """The id can be asked for like an attribute, and `not` an attribute's value holds for those without the attribute."""
+    is_bob, has_run = attribute("id", "eq", "bob"), attribute("run", "eq", "7")
+    assert cio.post_app("/v1/customers", {"filter": is_bob}).json()["ids"] == ["bob"]
+    without = cio.post_app("/v1/customers", {"filter": {"not": has_run}}).json()
+    assert without["ids"] == ["ada", "nasty", "busy"]
+    assert [i["email"] for i in without["identifiers"] if i["id"] is None] == ["only@example.com"]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A condition within *depth* times `not`."""
+    return {"not": nested(depth - 1)} if depth else attribute("n", "exists")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [attribute(["n"], "exists"), attribute("n", ["eq"]), attribute("n", "eq"), attribute("n", "eq", 5), nested(500)],
+    ids=["field", "operator", "no_value", "number", "deep"],
+)
+def test_a_search_of_a_wrong_shape_is_a_400(cio: CustomerioHttp, condition: dict[str, Any]):
+    """Field, operator and value are texts; whatever else is sent, the answer is a refusal and no breakdown."""
+    assert cio.post_app("/v1/customers", {"filter": condition}).status_code == 400
+
+
+@pytest.mark.parametrize("ids", [[None], [{}], [5]], ids=["null", "object", "number"])
+def test_ids_that_are_no_texts_are_a_400(cio: CustomerioHttp, ids: list[Any]):
+    """The bulk read takes identifiers as they are stored: texts."""
+    assert cio.post_app("/v1/customers/attributes", {"ids": ids}).status_code == 400
 
 
 def test_the_home_page_counts(cio: CustomerioHttp):

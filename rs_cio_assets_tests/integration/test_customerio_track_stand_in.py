@@ -287,3 +287,43 @@ def test_a_number_too_large_for_json_is_refused(cio: CustomerioHttp):
     """1e400 is valid JSON that Python reads as infinity: refused by its place, so it cannot spoil what is read back."""
     answer = cio.raw_batch(b'{"batch":[' + compact(event("large", attributes={"n": 0})).replace(b'"n":0', b'"n":1e400') + b"]}")
     assert (answer.status_code, answer.json()["errors"][0]["batch_index"]) == (207, 0)
+
+
+def test_an_event_id_outlives_the_person_it_was_for(cio: CustomerioHttp):
+    """ "If an event repeats a value we've already received, we ignore the duplicate": deleting the person changes nothing."""
+    kept, again = "01BX5ZZKBKACTAV9WEVGEMMV41", "01BX5ZZKBKACTAV9WEVGEMMV42"
+    cio.send(event("forgotten", id=kept), act("delete", "forgotten"), event("forgotten", id=kept.lower()))
+    assert cio.attributes("forgotten") is None
+    cio.send(event("forgotten", id=again))
+    assert len(cio.activities("forgotten", "event")) == 1
+
+
+@pytest.mark.parametrize("by", ["id", "email", "cio_id"])
+def test_a_suppressed_identifier_comes_back_in_no_way(cio: CustomerioHttp, by: str):
+    """Suppressed by whichever identifier, the email is nobody's attribute and the id nobody's, until either is unsuppressed."""
+    who, email = f"shut-{by}", f"shut-{by}@example.com"
+    cio.send(identify(who, email=email))
+    cio.send(act("suppress", cio.attributes(who)["cio_id" if by == "cio_id" else by], by=by))
+    cio.send(identify(f"{who}-heir", email=email.upper(), plan="pro"), identify(f"x{email}", by="email", id=who))
+    assert set(cio.attributes(f"{who}-heir")) == {"id", "cio_id", "plan"}
+    assert [a["name"] for a in cio.activities(f"{who}-heir", "failed_attribute_change")] == ["email"]
+    assert cio.attributes(who) is None
+    cio.send(act("unsuppress", email, by="email"), identify(f"{who}-heir", email=email), identify(who))
+    assert cio.attributes(f"{who}-heir")["email"] == email
+    assert cio.attributes(who) is not None
+
+
+def test_an_id_among_the_attributes_is_an_identifier(cio: CustomerioHttp):
+    """Who has no id takes a free one; once set it changes for the cio_id alone, and cio_id itself never (section 7)."""
+    by_email = {"by": "email", "plan": "pro"}
+    cio.send(identify("first"), identify("taker@example.com", id="taken", cio_id="a1", **by_email))
+    taken = cio.attributes("taken")
+    assert (taken["email"], taken["plan"]) == ("taker@example.com", "pro")
+    cio.send(identify("taker@example.com", id="other", **by_email), identify("taker@example.com", id=None, **by_email))
+    cio.send(identify("second@example.com", id="first", **by_email))
+    assert cio.attributes("taken") == taken
+    assert "id" not in cio.attributes("second@example.com", by="email")
+    failed = [cio.activities(who, "failed_attribute_change", by="email") for who in ("taker@example.com", "second@example.com")]
+    assert [[a["name"] for a in activities] for activities in failed] == [["id", "id"], ["id"]]
+    cio.send(identify(taken["cio_id"], by="cio_id", id="renamed"))
+    assert (cio.attributes("taken"), cio.attributes("renamed")["email"]) == (None, "taker@example.com")

@@ -1,12 +1,14 @@
 """What the engine sends, against Customer.io's published schema of one operation, and against the stand-in's rules.
 
-Source: track-v2-operation-schemas.json in the shared reference folder, from Customer.io's Track API document of 2026-08-13.
+Source: track-v2-operation-schemas.json in the shared reference folder, from Customer.io's Track API document of 2026-08-13;
+app-api-subset.yaml there, from its App API document of 2026-09-17.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +16,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from rs_cio_assets.contract import ColumnType, Contract, Feed
+from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.customerio.rules import problems_of
 from rs_cio_assets.store import LocalStore
+from rs_cio_assets_tests.customerio_http import CustomerioHttp, event, identify
 from rs_cio_assets_tests.shared import SHARED, SKIP_REASON
 from rs_cio_assets_tests.staging import RecordingTrack, contract_of, deliver, feed_of, stage
 
@@ -179,3 +184,118 @@ def test_the_unspoiled_operations_are_accepted_by_both(operation: dict[str, Any]
     """The mutations above are refused for what was spoiled: their originals are fine."""
     assert published.is_valid(operation)
     assert problems_of(operation) == []
+
+
+# Operations with everything in them that the stand-in knows. Relationships are published too, but not known here: none are given.
+WHOLE = {
+    "identify": {
+        **GOOD_IDENTIFY,
+        "attributes": {"plan": "pro", "_update": True, "cio_subscription_preferences": {"topics": {"topic_1": True}}},
+        "cio_relationships": [],
+    },
+    "event": {
+        **GOOD_EVENT,
+        "attributes": {"recipient": "a@example.com", "from_address": "b@example.com", "reply_to": "c@example.com", "n": [{}]},
+    },
+    "page": {**GOOD_EVENT, "action": "page"},
+    "merge": {"type": "person", "action": "merge", "primary": {"id": "42"}, "secondary": {"email": "dup@example.com"}},
+    "suppress": {"type": "person", "action": "suppress", "identifiers": {"cio_id": "a3000001"}},
+}
+ABSENT = object()
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every member of *value*, however deep."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+def spoiled(operation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """*operation* with one member gone, or of every other JSON type in turn."""
+    for *path, last in places(operation):
+        for value in (ABSENT, None, True, 5, 1.5, "text", [], {}, [{}]):
+            mutated = inner = copy.deepcopy(dict(operation))
+            for key in path:
+                inner = inner[key]
+            if value is ABSENT:
+                del inner[last]
+            else:
+                inner[last] = value
+            yield mutated
+
+
+@pytest.mark.parametrize("action", WHOLE)
+def test_whatever_the_schema_refuses_the_stand_in_names_by_its_place(
+    action: str, published: jsonschema.Draft202012Validator, customerio: CustomerioStandIn
+):
+    """Every member left out or of another type: one batch of all that the schema refuses is refused item by item, over HTTP."""
+    refused = [operation for operation in spoiled(WHOLE[action]) if not published.is_valid(operation)]
+    assert published.is_valid(WHOLE[action])
+    assert len(refused) > 30
+    with CustomerioHttp(customerio.url) as cio:
+        assert cio.entity(WHOLE[action]).status_code == 200
+        answer = cio.batch(*refused)
+        assert answer.status_code == 207
+        assert {error["batch_index"] for error in answer.json()["errors"]} == set(range(len(refused)))
+        assert {cio.entity(operation).status_code for operation in refused[::10]} == {400}
+
+
+def app_schema(name: str) -> jsonschema.Draft202012Validator:
+    """The published schema of one thing that the App API answers with; a member that it does not name is refused too."""
+    assert SHARED is not None
+    document = yaml.safe_load((SHARED / "reference" / "customerio-openapi" / "app-api-subset.yaml").read_text("utf-8"))
+    schema = {"components": document["components"], "$ref": f"#/components/schemas/{name}", "unevaluatedProperties": False}
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.fixture
+def answering(customerio: CustomerioStandIn) -> Iterator[CustomerioHttp]:
+    """A workspace with people of each kind: with both identifiers, with one, without attributes, with every type of activity."""
+    with CustomerioHttp(customerio.url) as cio:
+        cio.send(
+            identify("both", email="both@example.com", timestamp=1_772_013_598, n=5, unsubscribed=True, gone="x"),
+            identify("both", timestamp=1_772_013_598, gone=None, tags=["é"]),
+            identify("both", timestamp=1_772_013_500, n=6),
+            identify("only@example.com", by="email", run="7"),
+            event("stray", "Seen", id="01BX5ZZKBKACTAV9WEVGEMMVRY", attributes={"x": {"y": 1}}),
+            event("both", "Seen"),
+            {**event("both", "Screen"), "action": "screen"},
+            identify("bare", email="both@example.com"),
+        )
+        yield cio
+
+
+def test_people_are_answered_as_published(answering: CustomerioHttp):
+    """Customers and identifiers, one by one, in bulk, by email and by search, are of the published shape."""
+    customer, identifiers = app_schema("Customer"), app_schema("Identifiers")
+    for who, by in (("both", "id"), ("stray", "id"), ("only@example.com", "email")):
+        single = answering.app(f"/v1/customers/{who}/attributes", id_type=by).json()
+        many = answering.post_app("/v1/customers/attributes", {"ids": [who]}, id_type=by).json()
+        assert (set(single), set(many)) == ({"customer"}, {"customers"})
+        assert many["customers"] == [single]
+        customer.validate(single["customer"])
+    found = answering.app("/v1/customers", email="only@example.com").json()
+    anybody = {"attribute": {"field": "run", "operator": "exists", "value": ""}}
+    searched = answering.post_app("/v1/customers", {"filter": {"or": [anybody, {"not": anybody}]}}).json()
+    assert (set(found), set(searched)) == ({"results"}, {"identifiers", "ids", "next"})
+    assert (len(found["results"]), len(searched["identifiers"]), len(searched["ids"])) == (1, 4, 3)
+    assert all(isinstance(text, str) for text in [*searched["ids"], searched["next"]])
+    for person in [*found["results"], *searched["identifiers"]]:
+        identifiers.validate(person)
+
+
+@pytest.mark.parametrize("kind", ["event", "screen", "failed_attribute_change"])
+def test_activities_are_answered_as_published(answering: CustomerioHttp, kind: str):
+    """Entries that have a name, with and without an event id of their own, are of the published shape."""
+    activities = [a for who in ("both", "stray", "bare") for a in answering.activities(who, kind)]
+    assert activities
+    for activity in activities:
+        app_schema("Activity").validate(activity)
+
+
+@pytest.mark.parametrize("kind", ["profile_create", "attribute_change", "skipped_update"])
+def test_activities_without_a_name_are_answered_as_published(answering: CustomerioHttp, kind: str):
+    """Entries that are about no event leave the name out."""
+    for activity in answering.activities("both", kind):
+        app_schema("Activity").validate(activity)

@@ -150,7 +150,7 @@ def _activity(person: Row, row: Row) -> dict[str, Any]:
     return {
         "id": row["event_id"] or str(row["number"]),
         "type": row["type"],
-        "name": row["name"],
+        **({"name": row["name"]} if row["name"] is not None else {}),  # published as a text, where there is one
         "timestamp": row["timestamp"],
         "customer_id": person["id"],
         "customer_identifiers": _identifiers(person),

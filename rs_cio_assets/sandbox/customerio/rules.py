@@ -20,6 +20,7 @@ ATTRIBUTES = 300
 EVENT_NAME_BYTES = 100
 LATEST_SECONDS = 10_000_000_000  # year 2286; larger numbers are milliseconds
 IDENTIFIERS = ("id", "email", "phone", "cio_id")
+ADDRESSES = ("recipient", "from_address", "reply_to")  # of an event: they replace the triggered message's own
 EVENT_ACTIONS = frozenset({"event", "page", "screen"})
 ACTIONS = frozenset({"identify", "delete", "suppress", "unsuppress", "merge"}) | EVENT_ACTIONS
 # Crockford base 32, 128 bits: 26 digits of which the first is at most 7.
@@ -64,6 +65,8 @@ def _problems(operation: Any) -> Iterator[Problem]:
         yield from _event_problems(operation)
     elif action == "identify":
         yield from _attribute_problems(operation.get("attributes", {}))
+        if operation.get("cio_relationships", []) != []:
+            yield _problem("cio_relationships", "this stand-in knows no objects, and so no relationships to them")
 
 
 def is_seconds(value: Any) -> bool:
@@ -93,8 +96,13 @@ def _event_problems(operation: Mapping[str, Any]) -> Iterator[Problem]:
         yield _problem("name", f"event name cannot be longer than {EVENT_NAME_BYTES} bytes")
     if "id" in operation and not (isinstance(operation["id"], str) and _ULID.fullmatch(operation["id"])):
         yield _problem("id", "id must be a valid ULID")
-    if not isinstance(operation.get("attributes", {}), dict):
+    attributes = operation.get("attributes", {})
+    if not isinstance(attributes, dict):
         yield _problem("attributes", "event data must be a hash")
+        return
+    for address in ADDRESSES:
+        if not isinstance(attributes.get(address, ""), str):
+            yield _problem(f"attributes.{address}", f"{address} must be a text")
 
 
 def _attribute_problems(attributes: Any) -> Iterator[Problem]:
@@ -105,6 +113,10 @@ def _attribute_problems(attributes: Any) -> Iterator[Problem]:
         yield _problem("attributes", f"cannot identify more than {ATTRIBUTES} attributes in one request")
     if not isinstance(attributes.get("_update", False), bool):
         yield _problem("attributes._update", "_update must be a boolean")
+    preferences = attributes.get("cio_subscription_preferences", {})
+    topics = preferences.get("topics", {}) if isinstance(preferences, dict) else None
+    if not isinstance(topics, dict) or not all(isinstance(is_wanted, bool) for is_wanted in topics.values()):
+        yield _problem("attributes.cio_subscription_preferences", "topics must be a hash of booleans")
     for name, value in attributes.items():
         if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
             yield _problem("attributes", f"attribute name cannot be longer than {ATTRIBUTE_NAME_BYTES} bytes")

@@ -1,0 +1,79 @@
+"""The stand-in's pages where people have no id, its counts against what was sent, and what outlives its process.
+
+The other pages: test_customerio_app_stand_in.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from rs_cio_assets.sandbox.customerio import CustomerioStandIn
+from rs_cio_assets.sandbox.processes import ManagedProcess, accepts_connections, command_line
+from rs_cio_assets_tests.customerio_http import CustomerioHttp, act, event, identify
+from rs_cio_assets_tests.pipeline import free_port
+
+DAY_1, DAY_2 = 1_771_977_600, 1_772_064_000  # 2026-02-25 and 2026-02-26, 00:00 UTC
+ULID = "01BX5ZZKBKACTAV9WEVGEMMV%02d"
+
+
+def test_somebody_without_an_id_is_found_listed_and_linked(customerio: CustomerioStandIn):
+    """Who is known by email alone has a page of their own, and the lists of people and events lead to it."""
+    with CustomerioHttp(customerio.url) as cio:
+        cio.send(
+            identify("ann+1@example.com", by="email", plan="<b>pro</b>"),
+            event("ann+1@example.com", "visit", by="email", timestamp=DAY_1),
+        )
+        for path in ("/people?search=ann", "/events?name=visit&day=2026-02-25"):
+            (link,) = re.findall(r'href="(/people/[^"]+)"', cio.http.get(path).text)
+            page = cio.http.get(link).text
+            assert all(text in page for text in ("ann+1@example.com", "&lt;b&gt;pro&lt;/b&gt;", "visit"))
+            assert ("<b>pro" in page, "None" in page) == (False, False)
+
+
+def test_counts_are_what_was_sent_and_took(customerio: CustomerioStandIn):
+    """Duplicates, deleted people and refused operations are in no count; what did not take is counted, and the page agrees."""
+    with CustomerioHttp(customerio.url) as cio:
+        cio.send(identify("a", email="a@example.com", timestamp=DAY_2), identify("b"), identify("gone"))
+        cio.send(*(event("a", "order", id=ULID % n, timestamp=DAY_1 + n) for n in (10, 11, 10)))
+        cio.send(event("b", "order", timestamp=DAY_2), event("b", "visit", timestamp=DAY_2 - 1), event("gone", "order"))
+        cio.send(
+            act("delete", "gone"), identify("b", email="a@example.com"), identify("a", timestamp=DAY_1, email="x@example.com")
+        )
+        assert cio.batch(event("b", " "), event("b", "visit", timestamp=DAY_2)).status_code == 207
+        assert cio.http.get("/sandbox/counts").json() == {
+            "people": 2,
+            "events": 5,
+            "by_name": {"order": 3, "visit": 2},
+            "did_not_take": 2,  # somebody else's email, and an older one
+            "by_day": [
+                {"day": "2026-02-26", "name": "order", "events": 1},
+                {"day": "2026-02-26", "name": "visit", "events": 1},
+                {"day": "2026-02-25", "name": "order", "events": 2},
+                {"day": "2026-02-25", "name": "visit", "events": 1},
+            ],
+        }
+        home = cio.http.get("/").text
+        assert [int(n) for n in re.findall(r'class="card"><b>(\d+)</b>', home)] == [2, 5, 2]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL], ids=["sigterm", "sigkill"])
+def test_what_was_acknowledged_survives_the_process(sign: signal.Signals, tmp_path: Path):
+    """Started alone, filled, ended without warning: the next start on the folder has the person, the event and the block."""
+    port, data = free_port(), tmp_path / "data"
+    command = command_line("sandbox", "customerio", "--port", str(port), "--data", str(data))
+    with ManagedProcess("customerio", command, tmp_path / "log", {}) as process:
+        process.wait_until(lambda: accepts_connections(port), 30)
+        with CustomerioHttp(f"http://127.0.0.1:{port}") as cio:
+            cio.send(identify("kept", plan="pro"), event("kept", "order", id=ULID % 30), act("suppress", "blocked"))
+        assert process._process is not None
+        process._process.send_signal(sign)
+        process._process.wait(30)
+    with CustomerioStandIn(data) as stand_in, CustomerioHttp(stand_in.url) as cio:
+        cio.send(identify("blocked"), event("kept", "order", id=ULID % 30))
+        assert cio.attributes("kept")["plan"] == "pro"
+        assert [a["name"] for a in cio.activities("kept", "event")] == ["order"]
+        assert cio.attributes("blocked") is None
