@@ -1,8 +1,8 @@
 """The linter of export views: SQL that means the same on Redshift and on the stand-in, and that exports what is declared.
 
 Text rules run over a copy with literals and comments blanked out; those that follow parentheses are in `lint_nesting.py`.
-Where sqlglot is installed (a development dependency) the statement is parsed too. Nothing is
-rewritten. Source of the rules: reference/redshift.md section 3.
+Where sqlglot is installed (a development dependency) the statement is parsed too. Nothing is rewritten.
+Source of the rules: reference/redshift.md section 3.
 """
 
 from __future__ import annotations

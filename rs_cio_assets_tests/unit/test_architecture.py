@@ -7,6 +7,8 @@ sandbox is known only to those who start it.
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "rs_cio_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LINES = 400
+# A folder of one machine, or a host that packages come from. Neither pattern matches its own text.
+PRIVATE = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)(?![\w-])|pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|crates\.io")
 
 # Part of the package -> what of ours it may import, besides itself. What is not listed may import everything but the sandbox.
 MAY_IMPORT = {
@@ -129,3 +133,16 @@ def test_every_imported_library_is_a_declared_dependency():
     outside = {name.split(".")[0] for module in MODULES for name in imports(module)} - set(sys.stdlib_module_names)
     optional = {"sqlglot"}  # the linter's second look, where it is installed
     assert outside - names - optional - {"rs_cio_assets"} == set()
+
+
+def test_no_file_names_a_folder_of_one_machine_or_a_package_registry():
+    """Every tracked or new file works from any clone: no home or work folder, no registry's host, no URL in the lock file."""
+    folders = [f"x={'/'}{name}{'/'}me" for name in ("home", "root", "Users")]
+    hosts = [f"https://{name}{'.'}org/x" for name in ("pypi", "registry.npmjs", "files.pythonhosted")]
+    assert all(PRIVATE.search(text.encode()) for text in (*folders, *hosts))
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout.decode().split("\0")
+    files = [PROJECT / name for name in listed if name and (PROJECT / name).is_file()]
+    assert {PROJECT / "README.md", PROJECT / "requirements.lock", *MODULES} <= set(files)
+    assert [file.name for file in files if PRIVATE.search(file.read_bytes())] == []
+    assert "://" not in (PROJECT / "requirements.lock").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,21 @@ IN_FROM = {
 }
 FULL = [(rule, select(bad), select(good), 2) for rule, (bad, good) in IN_SELECT.items()]
 FULL += [(rule, select(tables=bad), select(tables=good), 3) for rule, (bad, good) in IN_FROM.items()]
+ELSEWHERE = {"no-clock-in-people", "named-columns", "columns-of-the-contract"}  # each has a test of its own below
+
+
+def rules_of_the_linter() -> set[str]:
+    """Names of all rules: the first of each triple in the table of patterns, the second of each triple that is yielded."""
+    names: set[str] = set()
+    for module in ("lint.py", "lint_nesting.py"):
+        tree = ast.parse((SHIPPED / module).read_text())
+        yielded = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Tuple) and len(node.elts) == 3:
+                name = node.elts[1 if id(node) in yielded else 0]
+                if isinstance(name, ast.Constant):
+                    names.add(str(name.value))
+    return names
 
 
 @pytest.mark.parametrize(("rule", "bad", "good", "line"), FULL, ids=[case[0] for case in FULL])
@@ -77,6 +93,20 @@ def test_each_rule_finds_its_line_and_spares_the_near_miss(rule: str, bad: str, 
     """SQL that breaks a rule is named with its line; SQL that only looks like it is clean."""
     assert (rule, line) in found(bad)
     assert found(good) == set()
+
+
+@pytest.mark.parametrize(("rule", "bad"), [case[:2] for case in FULL], ids=[case[0] for case in FULL])
+def test_the_same_words_in_a_literal_or_a_comment_break_no_rule(rule: str, bad: str):
+    """What is refused as SQL is harmless as a text, in a line comment and in a block comment."""
+    text = bad.replace("'", "''")
+    line = "-- " + bad.replace("\n", "\n-- ")
+    clean = select(f"'{text}'", tables=f"{line}\n/* {bad} */\n{FROM}")
+    assert {name for name, _ in found(clean)} == set(), rule
+
+
+def test_every_rule_of_the_linter_has_a_case():
+    """A rule that is added without SQL that breaks it, or a case of a rule that is gone, is named here."""
+    assert rules_of_the_linter() == {case[0] for case in FULL} | ELSEWHERE
 
 
 @pytest.mark.parametrize(
