@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.settings import RedshiftSettings
-from rs_cio_assets.warehouse.failures import as_ours, server_error, unreachable
+from rs_cio_assets.warehouse.failures import as_ours, may_pass, server_error, unreachable
 
 Row = Sequence[Any]
 # The server's own statement timeout fires first; the socket's is for a server that is gone.
@@ -156,6 +156,8 @@ class Warehouse:
         try:
             secret = self._secret(secret_id) if self._secret else {}
         except (ClientError, BotoCoreError, ValueError) as error:
+            if may_pass(error):
+                raise WarehouseUnavailable("Secrets Manager did not answer", next_step="run it again") from None
             raise WarehouseRefused(
                 f"the secret of REDSHIFT_SECRET_ID cannot be read: {type(error).__name__}",
                 next_step="grant secretsmanager:GetSecretValue on it; it must be JSON with username and password",

@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Mapping
 
 import redshift_connector
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.settings import RedshiftSettings
@@ -32,6 +33,7 @@ _TRANSIENT = {
 }
 _TRANSIENT_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
 _NAMES_OBJECTS = {"28", "3D", "3F", "42", "0A"}  # classes whose messages hold names, not data
+_CUT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # a connection that broke, not a certificate
 _SERIALIZATION_TEXT = "1023"  # Redshift's own number for a serializable isolation violation
 
 
@@ -46,11 +48,32 @@ def as_ours(error: BaseException, settings: RedshiftSettings) -> RsCioError:
     if fields := server_error(error):
         return _from_server(fields, settings)
     where = f"{settings.host}:{settings.port}"
-    if isinstance(error, ssl.SSLError):
+    tls_error = _tls_error(error)
+    if tls_error and not isinstance(tls_error, _CUT_TLS):
         return WarehouseRefused(
-            f"the TLS connection to {where} was refused: {error.reason or type(error).__name__}",
+            f"the TLS connection to {where} was refused: {tls_error.reason or type(tls_error).__name__}",
             next_step="check REDSHIFT_HOST against the certificate, and the machine's CA certificates",
         )
+    if may_pass(error):
+        return WarehouseUnavailable("AWS did not give database credentials", next_step="run it again")
+    if refused := _from_login(error, where):
+        return refused
+    return WarehouseUnavailable(
+        f"the connection to {where} failed ({type(error).__name__}); the session was thrown away",
+        next_step="run it again; if it repeats, look at the network and the cluster's state",
+    )
+
+
+def may_pass(error: BaseException) -> bool:
+    """True when AWS could not be reached, was busy or failed: the same call may work later."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or "Throttling" in error.response.get("Error", {}).get("Code", "")
+    return isinstance(error, AwsConnectionError | HTTPClientError)
+
+
+def _from_login(error: BaseException, where: str) -> WarehouseRefused | None:
+    """What AWS or the driver refuses before the server is asked; None for anything else."""
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "unknown")
         return WarehouseRefused(
@@ -62,14 +85,18 @@ def as_ours(error: BaseException, settings: RedshiftSettings) -> RsCioError:
             f"AWS credentials could not be used: {type(error).__name__}",
             next_step="give the process a role or AWS_* variables",
         )
-    if isinstance(error, redshift_connector.InterfaceError) and "SSL" in str(error):
+    if isinstance(error, redshift_connector.InterfaceError) and "SSL must be enabled" in str(error):
+        return WarehouseRefused("IAM credentials are used over TLS only", next_step="set REDSHIFT_TLS=true")
+    if isinstance(error, redshift_connector.InterfaceError) and "refuses SSL" in str(error):
         return WarehouseRefused(
             f"{where} does not offer TLS", next_step="check REDSHIFT_HOST and REDSHIFT_PORT; keep REDSHIFT_TLS=true"
         )
-    return WarehouseUnavailable(
-        f"the connection to {where} failed ({type(error).__name__}); the session was thrown away",
-        next_step="run it again; if it repeats, look at the network and the cluster's state",
-    )
+    return None
+
+
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
+    """The TLS error that *error* is, or that the driver wrapped as a part of its own."""
+    return next((part for part in (error, *error.args) if isinstance(part, ssl.SSLError)), None)
 
 
 def unreachable(settings: RedshiftSettings, reason: str) -> WarehouseUnavailable:

@@ -64,7 +64,7 @@ def _column_text(name: str, column: Column) -> str:
     if column.type is ColumnType.TIMESTAMP:
         return f"TO_CHAR({name}, 'YYYYMMDDHH24MISSUS')"
     if column.type is ColumnType.JSON:
-        return f"MD5(JSON_SERIALIZE({name}))"
+        return f"CASE WHEN {name} IS NOT NULL THEN MD5(JSON_SERIALIZE({name})) END"  # of NULL it makes the text null
     if column.type is ColumnType.STRING and (column.max_bytes or _LONG_TEXT_BYTES + 1) > _LONG_TEXT_BYTES:
         return f"MD5({name})"
     return f"CAST({name} AS VARCHAR)"

@@ -25,6 +25,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "DATEADD('month', 18, '2008-02-28'::DATE)": at(2009, 8, 28),
         "DATEADD('m', 30, '2008-02-28'::DATE)": at(2008, 2, 28, 0, 30),
         "DATEADD('year', 1, '2016-02-29'::DATE)": at(2017, 3, 1),
+        "DATEADD('month', 12, '2016-02-29'::DATE)": at(2017, 2, 28),
+        "DATEADD('month', 1, '2008-04-30'::DATE)": at(2008, 5, 30),
         "DATEADD('day', 30, '2008-11-01'::DATE)": at(2008, 12, 1),
         "DATEADD('hour', -1, '2024-03-01 00:30'::TIMESTAMP)": at(2024, 2, 29, 23, 30),
     },
@@ -37,6 +39,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "DATEDIFF('day', '2009-01-02'::DATE, '2009-01-01'::DATE)": -1,
         "DATEDIFF('month', '2009-01-31'::DATE, '2009-02-01'::DATE)": 1,
         "DATEDIFF('quarter', '2009-03-31'::DATE, '2009-04-01'::DATE)": 1,
+        # Not taken: the page's "qtr" from 1998-07-01 to "June 5, 2008" is 40. Its own rule, boundaries crossed, gives 39.
         "DATEDIFF('minute', '2009-01-01 00:00:59'::TIMESTAMP, '2009-01-01 00:01:00'::TIMESTAMP)": 1,
         "DATEDIFF('second', '2009-01-01'::TIMESTAMP, '2009-01-01 00:01:00'::TIMESTAMP)": 60,
     },
@@ -63,6 +66,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "STRTOL('1234567', 8)": 342_391,
         "STRTOL('110101', 2)": 53,
         "STRTOL('', 10)": 0,
+        r"STRTOL('\0', 2)": 0,
         "STRTOL(' -12', 10)": -12,
         "STRTOL(NULL, 10)": None,
     },
@@ -85,9 +89,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         # 2023's guide: an empty text; the present one: NULL. Views wrap it in NULLIF(..., ''), which holds for both.
         """NULLIF(JSON_EXTRACT_PATH_TEXT('{"f2":1}', 'f9'), '')""": None,
     },
-    "JSON_PARSE": {"JSON_SERIALIZE(JSON_PARSE('[10001,10002,\"abc\"]'))": '[10001, 10002, "abc"]'},
+    "JSON_SERIALIZE": {
+        "JSON_SERIALIZE(JSON_PARSE('[10001,10002,\"abc\"]'))": '[10001,10002,"abc"]',
+        "JSON_SERIALIZE(NULL)": "null",
+        r"""JSON_SERIALIZE(JSON_PARSE('{"a b": "c, \"d\": e\\"}'))""": r'{"a b":"c, \"d\": e\\"}',
+    },
     "CAN_JSON_PARSE": {"CAN_JSON_PARSE('[10001,10002,\"abc\"]')": True, "CAN_JSON_PARSE('This is a string')": False},
-    "IS_VALID_JSON": {"""IS_VALID_JSON('{"a":2}')""": True, "IS_VALID_JSON('{''a'':4}')": False, "IS_VALID_JSON('[4,5]')": False},
+    "IS_VALID_JSON": {
+        """IS_VALID_JSON('{"a":2}')""": True,
+        """IS_VALID_JSON('{1:"a"}')""": False,
+        "IS_VALID_JSON('[1,2,3]')": False,
+    },
     "get_array_length": {
         "GET_ARRAY_LENGTH(JSON_PARSE('[1,2,3,4,5,6,7,8,9,10]'))": 10,
         """GET_ARRAY_LENGTH(JSON_PARSE('{"a":1}'))""": None,
@@ -140,10 +152,19 @@ def test_the_clock_is_utc_in_whole_seconds(settings: Settings):
     assert difference <= 1
 
 
-def test_a_date_part_that_does_not_exist_is_refused(settings: Settings):
-    """A misspelled date part is an error, not a null."""
-    with pytest.raises(redshift_connector.ProgrammingError, match="fortnight"):
-        query(settings, "SELECT DATEADD('fortnight', 1, '2008-02-28'::DATE)")
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("DATEADD('fortnight', 1, '2008-02-28'::DATE)", "fortnight"),
+        ("DATEDIFF('fortnight', '2008-02-28'::DATE, '2008-03-28'::DATE)", "fortnight"),
+        ("STRTOL('19', 8)", "base 8"),
+    ],
+    ids=["DATEADD", "DATEDIFF", "STRTOL"],
+)
+def test_what_means_nothing_is_refused(settings: Settings, expression: str, words: str):
+    """A misspelled date part or a digit that the base does not have is an error, not a null or a number."""
+    with pytest.raises(redshift_connector.ProgrammingError, match=words):
+        query(settings, f"SELECT {expression}")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +172,7 @@ def test_a_date_part_that_does_not_exist_is_refused(settings: Settings):
     [
         "UNLOAD ('SELECT 1') TO 's3://bucket/x' IAM_ROLE default",
         "COPY shop.orders FROM 's3://bucket/x' IAM_ROLE default",
+        "/* job 7 */ COPY shop.orders FROM 's3://bucket/(FORMAT csv)' IAM_ROLE default FORMAT CSV",
         "VACUUM FULL",
     ],
 )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import boto3
 import pytest
 import redshift_connector
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
@@ -39,10 +45,15 @@ def session(settings: RedshiftSettings) -> Iterator[Session]:
 
 
 class Relay:
-    """Passes bytes between the driver and *port* until *limit* bytes came back, then cuts both sides."""
+    """Passes bytes between the driver and *port* until *limit* bytes came back, then cuts both sides.
 
-    def __init__(self, port: int) -> None:
+    With a *certificate* it speaks TLS to the driver. *sent* is what the driver sent.
+    """
+
+    def __init__(self, port: int, certificate: Path | None = None) -> None:
         self.limit: int | None = None
+        self.sent = bytearray()
+        self._certificate = certificate
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -60,14 +71,32 @@ class Relay:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                try:
+                    client = self._secured(client)
+                except OSError:  # the driver does not trust it, or only looked whether the port is open
+                    client.close()
+                    continue
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._ended += [client, server]
                 for source, sink, is_answer in ((client, server, False), (server, client, True)):
                     threading.Thread(target=self._pass, args=(source, sink, is_answer), daemon=True).start()
 
+    def _secured(self, client: socket.socket) -> socket.socket:
+        """*client* behind TLS where there is a certificate; the request for it is answered as PostgreSQL does."""
+        if self._certificate is None:
+            return client
+        if not client.recv(8):
+            raise ConnectionError
+        client.sendall(b"S")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._certificate)
+        return context.wrap_socket(client, server_side=True)
+
     def _pass(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                if not is_answer:
+                    self.sent += data
                 if is_answer and self.limit is not None:
                     sink.sendall(data[: self.limit])
                     self.limit -= len(data)
@@ -164,8 +193,7 @@ def test_each_error_of_the_server_has_its_kind_and_remedy(
     ours = as_ours(redshift_connector.ProgrammingError({"S": "ERROR", "C": code, "M": text}), settings)
     assert type(ours) is kind
     assert remedy in f"{ours.problem} {ours.next_step}"
-    if not text.startswith("relation"):
-        assert "secret_value" not in str(ours)
+    assert text.startswith("relation") or "secret_value" not in str(ours)
 
 
 def test_redshift_s_own_serialization_number_may_be_tried_again(settings: RedshiftSettings):
@@ -197,31 +225,122 @@ def test_every_exception_of_the_driver_becomes_ours(settings: RedshiftSettings, 
     assert ours.next_step
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (ClientError({"Error": {"Code": "AccessDenied", "Message": "arn:secret"}}, "GetClusterCredentials"), "AccessDenied"),
-        (NoCredentialsError(), "AWS credentials"),
-    ],
-    ids=["denied", "no credentials"],
-)
-def test_a_login_that_aws_refuses_names_what_to_grant(settings: RedshiftSettings, error: Exception, words: str):
-    """IAM failures are for a person to mend, and do not repeat AWS's text."""
+SILENT = ReadTimeoutError(endpoint_url="https://aws.test")
+BEFORE_LOGIN = {
+    "denied": (
+        ClientError({"Error": {"Code": "AccessDenied", "Message": "arn:secret"}}, "Get"),
+        WarehouseRefused,
+        "AccessDenied",
+    ),
+    "no credentials": (NoCredentialsError(), WarehouseRefused, "AWS credentials"),
+    "busy": (ClientError({"Error": {"Code": "ThrottlingException"}}, "Get"), WarehouseUnavailable, "AWS"),
+    "failed": (ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "Get"), WarehouseUnavailable, "AWS"),
+    "unreachable": (EndpointConnectionError(endpoint_url="https://aws.test"), WarehouseUnavailable, "AWS"),
+    "silent": (SILENT, WarehouseUnavailable, "AWS"),
+    "TLS cut": (ssl.SSLEOFError(8, "cut"), WarehouseUnavailable, "connection"),
+    "TLS cut, wrapped": (redshift_connector.InterfaceError("x", ssl.SSLEOFError(8, "cut")), WarehouseUnavailable, "connection"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), BEFORE_LOGIN.values(), ids=BEFORE_LOGIN)
+def test_what_fails_before_the_login(settings: RedshiftSettings, error: Exception, kind: type[RsCioError], words: str):
+    """What a person must mend is told from AWS that is busy or away and a connection that broke; AWS's text is not repeated."""
     ours = as_ours(error, settings)
-    assert isinstance(ours, WarehouseRefused)
+    assert type(ours) is kind
     assert words in ours.problem
     assert "arn:secret" not in str(ours)
 
 
-# The driver leaves its socket to the garbage collector when TLS is refused (2.2, core.Connection.__init__).
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:ssl[.]:DeprecationWarning")  # the driver's own use of the ssl module
-def test_without_tls_nothing_is_sent_where_tls_is_asked_for(settings: RedshiftSettings):
-    """REDSHIFT_TLS=true against a server without it is refused before the password leaves the machine."""
-    with pytest.raises(WarehouseRefused, match="does not offer TLS") as caught:
-        Warehouse(settings.model_copy(update={"tls": True})).session().__enter__()
+def test_a_secret_that_aws_cannot_give_now_is_tried_again(settings: RedshiftSettings):
+    """Secrets Manager that does not answer is told from a secret that is wrong."""
+
+    def unanswered(_: str) -> dict[str, str]:
+        raise SILENT
+
+    warehouse = Warehouse(settings.model_copy(update={"auth": "secret"}), secret=unanswered)
+    with pytest.raises(WarehouseUnavailable, match="Secrets Manager"):
+        warehouse.session().__enter__()
+
+
+# The driver leaves its socket to the garbage collector when a login is refused (2.2, core.Connection.__init__), and uses ssl
+# in ways that Python calls old.
+leaves_sockets = pytest.mark.filterwarnings(
+    "ignore:unclosed <:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:ssl[.]:DeprecationWarning"
+)
+
+
+def refusal(settings: RedshiftSettings) -> str:
+    """What WarehouseRefused says when a session with *settings* is opened."""
+    with pytest.raises(WarehouseRefused) as caught:
+        Warehouse(settings).session().__enter__()
+    text = str(caught.value)
     del caught
     gc.collect()
+    return text
+
+
+@leaves_sockets
+def test_without_tls_nothing_is_sent_where_tls_is_asked_for(settings: RedshiftSettings):
+    """REDSHIFT_TLS=true against a server without it is refused before user or password leave the machine."""
+    relay = Relay(settings.port)
+    try:
+        assert "does not offer TLS" in refusal(settings.model_copy(update={"tls": True, "port": relay.port}))
+        assert bytes(relay.sent) == b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # SSLRequest (PostgreSQL manual, 55.7) and no more
+    finally:
+        relay.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost that signs itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(made.public_bytes(encoding) + private)
+    return path
+
+
+@pytest.fixture
+def tls(settings: RedshiftSettings, certificate: Path) -> Iterator[RedshiftSettings]:
+    """Settings of the stand-in behind TLS, at localhost."""
+    relay = Relay(settings.port, certificate)
+    yield settings.model_copy(update={"host": "localhost", "port": relay.port, "tls": True})
+    relay.close()
+
+
+@leaves_sockets
+def test_a_session_over_tls_trusts_only_the_name_and_the_signer(
+    tls: RedshiftSettings, certificate: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """verify-full: it works with a certificate that is trusted and for this host, and is refused without either."""
+    assert "TLS connection to localhost" in refusal(tls)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert "certificate" in refusal(tls.model_copy(update={"host": "127.0.0.1"}))
+    with Warehouse(tls).session() as session:
+        assert [tuple(row) for row in session.fetch("SELECT 1")] == [(1,)]
+
+
+@leaves_sockets
+def test_iam_asks_aws_for_credentials_and_logs_in_with_them(
+    aws: str, tls: RedshiftSettings, certificate: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """REDSHIFT_AUTH=iam: the user of AWS's answer comes to the server over TLS, which here does not know its password."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    boto3.client("redshift", endpoint_url=aws, region_name="us-east-1").create_cluster(
+        ClusterIdentifier="shop", NodeType="ra3.large", MasterUsername="admin", MasterUserPassword="Password1"
+    )
+    iam = tls.model_copy(update={"auth": "iam", "cluster": "shop", "aws_region": "us-east-1", "password": None})
+    assert '"IAM:cio_sync" (28000)' in refusal(iam)
+    assert "ClusterNotFound" in refusal(iam.model_copy(update={"cluster": "no-such"}))
+    assert "set REDSHIFT_TLS=true" in refusal(iam.model_copy(update={"tls": False}))
 
 
 def test_each_way_to_authenticate_gives_the_driver_what_it_needs(settings: RedshiftSettings):

@@ -23,6 +23,8 @@ _LISTAGG = re.compile(r"\bLISTAGG\s*\(", re.IGNORECASE)
 _WITHIN_GROUP = re.compile(r"\s*WITHIN\s+GROUP\s*\(\s*ORDER\s+BY\b", re.IGNORECASE)
 _REPLACED_VIEW = re.compile(r"^\s*CREATE\s+OR\s+REPLACE\s+VIEW\s+([\w.\x01]+)", re.IGNORECASE)
 _UNSUPPORTED = re.compile(r"^\s*(UNLOAD|COPY|VACUUM\s+(?:FULL|SORT|DELETE|REINDEX)|CREATE\s+EXTERNAL)\b", re.IGNORECASE)
+# The shop's loader uses PostgreSQL's own COPY; Redshift's has its options without parentheses.
+_POSTGRES_COPY = re.compile(r"\(\s*FORMAT\s+csv\s*\)", re.IGNORECASE)
 
 
 def to_postgres(sql: str) -> str:
@@ -48,18 +50,18 @@ def replaced_view(sql: str) -> str | None:
 def unsupported_statement(sql: str) -> str | None:
     """The verb of a statement that this stand-in does not emulate, or None."""
     found = _UNSUPPORTED.search(_mask(sql))
-    if not found or (found[1].upper() == "COPY" and re.search(r"\bFORMAT\s+csv\b", sql, re.IGNORECASE)):
-        return None  # the shop's loader uses PostgreSQL's own COPY ... (FORMAT csv)
+    if not found or (found[1].upper() == "COPY" and _POSTGRES_COPY.search(_mask(sql))):
+        return None
     return " ".join(found[1].upper().split())
 
 
 def _mask(sql: str, *, keep_quoted_names: bool = False) -> str:
-    """*sql* with literals, quoted names and comments replaced, length unchanged, so that positions agree."""
+    """*sql* with literals and quoted names made opaque and comments blank, length unchanged, so that positions agree."""
 
     def blank(found: re.Match[str]) -> str:
         if keep_quoted_names and found[0].startswith('"'):
             return "\x01" * len(found[0])
-        return "\x00" * len(found[0])
+        return (" " if found[0].startswith(("--", "/*")) else "\x00") * len(found[0])
 
     return _OPAQUE.sub(blank, sql)
 
