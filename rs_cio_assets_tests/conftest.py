@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,14 @@ hypothesis_settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 hypothesis_settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """As root, stand-ins over pytest's private folder keep their data outside of it: removed in the end."""
+    yield
+    for remembered in tmp_path_factory.getbasetemp().rglob("postgres-home.txt"):
+        shutil.rmtree(remembered.read_text().strip(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
