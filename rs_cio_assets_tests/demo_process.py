@@ -53,7 +53,15 @@ class DemoProcess:
         environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         environ["PYTHONPATH"] = str(PROJECT)
         self._process = subprocess.Popen(
-            command, cwd=folder, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            env=environ,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A shell starts background jobs with Ctrl-C ignored, and their children inherit that; a user's terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
