@@ -46,7 +46,8 @@ lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 clean: ## Remove what the demo made (stand-ins' data, staged files, ledger, Dagster history); keeps .venv
-	@for home in $$(cat .rs_cio/redshift/postgres-home.txt .rs_cio/*/redshift/postgres-home.txt 2>/dev/null); do rm -rf "$$home"; done
+	@for home in $$(cat .rs_cio/redshift/postgres-home.txt .rs_cio/*/redshift/postgres-home.txt 2>/dev/null); do \
+		case "$$home" in */rs-cio-redshift-*) rm -rf "$$home";; esac; done
 	rm -rf .rs_cio
 
 $(INSTALLED): requirements.lock pyproject.toml

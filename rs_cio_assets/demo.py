@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rs_cio_assets.assets import daily_partitions
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.processes import (
@@ -92,10 +93,11 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
 
 def _require_partitions(first_day: date, last_day: date) -> None:
-    start, today = load_settings(environment({})).start_date, datetime.now(UTC).date()
-    if first_day < start or last_day > today:
+    daily = daily_partitions(load_settings(environment({})).start_date)
+    if not (daily.has_partition_key(first_day.isoformat()) and daily.has_partition_key(last_day.isoformat())):
         raise ConfigurationError(
-            f"{first_day} to {last_day} is not within the days that can be synced, {start} to {today} (UTC)",
+            f"{first_day} to {last_day} is not within the days that can be synced, "
+            f"{daily.get_first_partition_key()} to {daily.get_last_partition_key()} (UTC)",
             next_step="choose other days with FROM and TO, or set RS_CIO_START_DATE to an earlier day",
         )
 

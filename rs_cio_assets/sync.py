@@ -1,7 +1,7 @@
 """Run jobs of the definitions in this process: real Dagster runs in an instance, one per day, without waiting for a daemon.
 
 The UI shows them like any other run. Production syncs go through the daemon; this is for the command line and the demo,
-where a run in process costs about a second and a launched one about five (measured, docs/decisions).
+where waiting for the daemon would take minutes (docs/decisions/0001-runs-in-process.md).
 """
 
 from __future__ import annotations

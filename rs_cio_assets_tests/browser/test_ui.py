@@ -90,7 +90,7 @@ def keep(page: Page, name: str) -> None:
 
 
 def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
-    """Every view, export and feed of the contract stands in the graph, in three groups, all of it green after the demo."""
+    """Every view, export and feed of the contract stands in the graph, in three groups."""
     page.goto(shown.graph_url)
     for group in ("redshift_views", "redshift_exports", "customerio_feeds"):
         expect(page.get_by_text(group).first).to_be_visible(timeout=UI_TIMEOUT_MS)

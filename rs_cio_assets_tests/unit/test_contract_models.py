@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import SHIPPED, Column, Contract, Feed, load_contract
 from rs_cio_assets.contract.models import MAX_ATTRIBUTES, SNAKE_CASE, TITLE_CASE
 from rs_cio_assets.contract.schema import schema_files
@@ -176,6 +179,15 @@ FILES += [(SHIPPED / "workspace.yaml", "workspace.schema.json")]
 def test_the_shipped_schemas_are_those_of_the_models():
     """`rs-cio contract schema` would change nothing."""
     assert {name: (SHIPPED / name).read_text() for name in SCHEMAS} == schema_files()
+
+
+def test_the_command_writes_the_schemas_beside_the_contract_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`rs-cio contract schema` writes both files into the folder that RS_CIO_CONTRACT names, and says which."""
+    monkeypatch.setenv("RS_CIO_CONTRACT", str(tmp_path))
+    done = CliRunner().invoke(rs_cio, ["contract", "schema"])
+    assert done.exit_code == 0, done.output
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == schema_files()
+    assert all(name in done.output for name in SCHEMAS)
     for schema in SCHEMAS.values():
         Draft202012Validator.check_schema(schema)
 
