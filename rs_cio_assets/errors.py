@@ -11,7 +11,9 @@
     ├── PermanentError          repeating the call cannot help
     │   ├── WarehouseRefused
     │   ├── CustomerioRefused
-    │   └── StoreRefused
+    │   │   └── CustomerioBodyTooLarge
+    │   ├── StoreRefused
+    │   └── DeliveryRefused     it could be sent, and must not be without a person's word
     └── MismatchError           two counts of the same thing disagree
 
 Texts name the feed, the day, the column and the next step. They never hold a row's values or a secret.
@@ -99,8 +101,16 @@ class CustomerioRefused(PermanentError):
     """Customer.io answered no to the whole request: 400, 401, 403, 404, 3xx (wrong region)."""
 
 
+class CustomerioBodyTooLarge(CustomerioRefused):
+    """Customer.io answered 413: the same operations in smaller requests may be taken."""
+
+
 class StoreRefused(PermanentError):
     """The store cannot take or give a file: no space left, no permission, missing bucket."""
+
+
+class DeliveryRefused(PermanentError):
+    """What would be sent could start old journeys, or is more than a brake allows. Nothing was sent."""
 
 
 class MismatchError(RsCioError):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -27,6 +26,14 @@ def without_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     yield
     for remembered in tmp_path_factory.getbasetemp().rglob("postgres-home.txt"):
         shutil.rmtree(remembered.read_text().strip(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def paces_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No client shares its pace with another test's or with a running demo: each gets a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rs_cio_assets.customerio.pace.state_folder", lambda: tmp_path_factory.mktemp("pace"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +64,8 @@ def settings(redshift: RedshiftStandIn, customerio: CustomerioStandIn, tmp_path:
 
 
 @pytest.fixture
-def fast_retries() -> Iterator[None]:
-    """Retries without their waits."""
-    stamina.set_testing(testing=True, attempts=3)
-    yield
-    stamina.set_testing(testing=False)
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries without their waits, three attempts a request."""
+    monkeypatch.setattr("rs_cio_assets.customerio.http.ATTEMPTS", 3)
+    for wait in ("WAIT_INITIAL_S", "WAIT_MAX_S", "LONGEST_WAIT_S"):
+        monkeypatch.setattr(f"rs_cio_assets.customerio.http.{wait}", 0.0)

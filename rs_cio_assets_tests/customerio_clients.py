@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 
 from rs_cio_assets.customerio import AppClient, TrackClient
+from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.settings import CustomerioSettings, load_settings
 
 EMAIL = "ada@example.com"
@@ -27,6 +28,10 @@ class Clock:
         self.now = 1_000.0
         self.sleeps: list[float] = []
 
+    def time(self) -> float:
+        """Seconds, as time.monotonic tells them."""
+        return self.now
+
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass."""
         self.sleeps.append(seconds)
@@ -38,9 +43,11 @@ def settings_of(**environ: str) -> CustomerioSettings:
     return load_settings({**KEYS, "CUSTOMERIO_MAX_REQUESTS_PER_S": "1000", **environ}).customerio
 
 
-def track(handler: Handler, **environ: str) -> TrackClient:
-    """A Track client whose requests *handler* answers."""
-    return TrackClient(settings_of(**environ), transport=httpx.MockTransport(handler))
+def track(handler: Handler, *, pace: Pace | None = None, **environ: str) -> TrackClient:
+    """A Track client whose requests *handler* answers; its pace takes no real time unless *pace* does."""
+    clock = Clock()
+    pace = pace or Pace(1_000, clock=clock.time, sleep=clock.sleep)
+    return TrackClient(settings_of(**environ), transport=httpx.MockTransport(handler), pace=pace)
 
 
 def app(handler: Handler) -> AppClient:

@@ -1,6 +1,6 @@
 """Customer.io's Track API (send) and App API (read back): one thin client each."""
 
-from rs_cio_assets.customerio.app import Activity, AppClient, Profile
+from rs_cio_assets.customerio.app import Activity, AppClient, Campaign, Profile
 from rs_cio_assets.customerio.limits import BATCH_BYTES, OPERATION_BYTES
 from rs_cio_assets.customerio.track import BatchAnswer, RefusedOperation, TrackClient, WorkspaceRegion
 
@@ -10,6 +10,7 @@ __all__ = [
     "Activity",
     "AppClient",
     "BatchAnswer",
+    "Campaign",
     "Profile",
     "RefusedOperation",
     "TrackClient",

@@ -1,4 +1,4 @@
-"""The App API's read side: what Customer.io holds now. Used by checks, never to send.
+"""The App API's read side: what Customer.io holds now, and its campaigns. Used before a delivery and by checks, never to send.
 
 Source: Customer.io App API document (read 2026-09-17). All attribute values come back as strings.
 """
@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from rs_cio_assets.customerio.http import Http
 from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio.pace import Pace, shared_pace
 from rs_cio_assets.errors import MismatchError, SettingsError
 from rs_cio_assets.settings import CustomerioSettings
 
-# One bucket for all clients of this process: the API counts them together.
-_PACE = Pace(APP_REQUESTS_PER_S * 0.9)
+# Takes the place of the pace that all clients of the workspace on this machine share: the API counts them together. For tests.
+_PACE: Pace | None = None
+
+_NOT_RUNNING = frozenset({"draft", "stopped"})  # of a campaign; a state that is not published counts as running
+_ID_DIGITS = 19
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,20 @@ class Activity:
     data: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign and what starts its journeys: an event, segments, or neither (API, date and other triggers).
+
+    *is_running* is true wherever Customer.io does not say otherwise: whoever asks wants to know what might fire.
+    """
+
+    campaign_id: int
+    name: str
+    is_running: bool
+    event_name: str | None
+    trigger_segment_ids: tuple[int, ...]
+
+
 class AppClient:
     """A client of one workspace's App API; a context manager. Raises: SettingsError without CUSTOMERIO_APP_API_KEY."""
 
@@ -54,7 +72,7 @@ class AppClient:
             settings.app_url,
             api="App API",
             credentials="CUSTOMERIO_APP_API_KEY",
-            pace=_PACE,
+            pace=_PACE or shared_pace(APP_REQUESTS_PER_S * 0.9, settings.app_url, settings.site_id),
             timeout_s=settings.timeout_s,
             connections=4,
             headers={"Authorization": f"Bearer {settings.app_api_key.get_secret_value()}"},
@@ -95,6 +113,11 @@ class AppClient:
                 return
             params["start"] = answer["next"]
 
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """Every campaign of the workspace, in any state. Raises: MismatchError when one cannot be read: it might be running."""
+        answer = self._json("GET", "/v1/campaigns") or {}
+        return tuple(_campaign(item) for item in _objects(answer, "campaigns"))
+
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
         """The answer's object; None for a 404 that the caller allows."""
         response = self._http.request(method, path, **options)
@@ -133,3 +156,39 @@ def _activity(item: Mapping[str, Any]) -> Activity:
     if type(timestamp) is not int or not isinstance(data, dict):
         raise MismatchError("Customer.io's App API answered with an activity of another shape than published")
     return Activity(str(item.get("type", "")), str(item.get("name") or ""), timestamp, data)
+
+
+def _campaign(item: Mapping[str, Any]) -> Campaign:
+    name, state, event_name = (_typed(item, field, str) for field in ("name", "state", "event_name"))
+    is_active, segments = _typed(item, "active", bool), _typed(item, "trigger_segment_ids", list)
+    return Campaign(
+        campaign_id=_number(item.get("id"), "id"),
+        name=name or "",
+        is_running=is_active is not False if state is None else state not in _NOT_RUNNING,
+        event_name=event_name or None,
+        trigger_segment_ids=tuple(_number(segment, "trigger_segment_ids") for segment in segments or ()),
+    )
+
+
+def _typed(campaign: Mapping[str, Any], field: str, kind: type[_T]) -> _T | None:
+    """A field of a campaign; None when it is absent or null."""
+    value = campaign.get(field)
+    if value is not None and not isinstance(value, kind):
+        raise _unpublished(field)
+    return value
+
+
+def _number(value: Any, field: str) -> int:
+    """An id; the live API gives some that are documented as integers as strings (customerio-api.md, section 4.4)."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _ID_DIGITS:
+        return int(value)
+    raise _unpublished(field)
+
+
+def _unpublished(field: str) -> MismatchError:
+    return MismatchError(
+        f"Customer.io's App API answered with a campaign whose {field} is of another shape than published",
+        next_step="report this: until it is read, nobody knows which campaigns are running",
+    )

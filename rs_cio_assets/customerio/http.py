@@ -6,16 +6,20 @@ Error texts hold statuses and paths, never a payload, an answer's values or a ke
 from __future__ import annotations
 
 import email.utils
+import logging
 import math
 import ssl
+import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import stamina
+import tenacity
 
+from rs_cio_assets.customerio.limits import STEADY_BYTES
 from rs_cio_assets.customerio.pace import Pace
-from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable, SettingsError
+from rs_cio_assets.errors import CustomerioBodyTooLarge, CustomerioRefused, CustomerioUnavailable, SettingsError
 
 # The statuses that Customer.io's own Node client tries again (customerio-node, lib/request.ts, read 2026-05-27).
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
@@ -23,18 +27,22 @@ ATTEMPTS = 6
 LONGEST_WAIT_S = 300.0
 WAIT_INITIAL_S = 0.2
 WAIT_MAX_S = 10.0
+WAIT_JITTER_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class _TryAgain(Exception):
     """One attempt failed in a way that may pass; *wait_s* is what the server asked for, or None."""
 
-    def __init__(self, problem: str, wait_s: float | None = None) -> None:
+    def __init__(self, problem: str, wait_s: float | None = None, *, is_throttling: bool = False) -> None:
         super().__init__(problem)
         self.wait_s = wait_s
+        self.is_throttling = is_throttling
 
 
 class Http:
-    """Requests to one base URL. Thread-safe; close it in the end.
+    """Requests to one base URL. Thread-safe; close it in the end. *pace* is asked before every attempt and told how it went.
 
     Raises: SettingsError when *base_url* is no address, or a key in *headers* holds what no header may hold.
     """
@@ -52,7 +60,8 @@ class Http:
         headers: dict[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._api, self._credentials, self._pace = api, credentials, pace
+        self._api, self._credentials, self.pace = api, credentials, pace
+        self._stopping = threading.Event()
         try:
             self._client = httpx.Client(
                 base_url=base_url,
@@ -70,29 +79,63 @@ class Http:
         """Hang up."""
         self._client.close()
 
+    def stop(self) -> None:
+        """From any thread: start no further request, and end whoever waits for a turn or for another attempt, at once.
+
+        What is on its way is neither waited for nor broken off.
+        """
+        self._stopping.set()
+
     def request(
         self, method: str, path: str, *, shown: str | None = None, has_absence: bool = False, **options: Any
     ) -> httpx.Response:
         """The answer with a 2xx status; with *has_absence* also a 404 in JSON, which says that there is no such person.
 
         *shown* stands for *path* in error texts, where the path itself names a person.
-        Raises: CustomerioRefused for what repeating cannot help (3xx: another region, 401, other 4xx), CustomerioUnavailable
-        when 408, 429, 5xx or a failing connection outlasted the retries.
+        Raises: CustomerioBodyTooLarge (413), CustomerioRefused for what else repeating cannot help (3xx: another region, 401,
+        other 4xx), CustomerioUnavailable when 408, 429, 5xx or a failing connection outlasted the retries, or after `stop`.
         """
+        retrying = tenacity.Retrying(
+            sleep=self._pause,
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=_wait_before_retry,
+            retry=tenacity.retry_if_exception_type(_TryAgain),
+            before_sleep=tenacity.before_sleep_log(_log, logging.WARNING),
+            reraise=True,
+        )
         try:
-            for attempt in stamina.retry_context(
-                on=_wait_before_retry, attempts=ATTEMPTS, timeout=None, wait_initial=WAIT_INITIAL_S, wait_max=WAIT_MAX_S
-            ):
-                with attempt:
-                    self._pace.wait()
-                    return self._once(method, path, shown or path, has_absence, options)
+            return retrying(self._attempt, method, path, shown or path, has_absence, options)
         except _TryAgain as error:
             raise CustomerioUnavailable(
                 f"Customer.io's {self._api} did not answer {method} {shown or path} after {ATTEMPTS} attempts: {error}",
                 retry_after_s=error.wait_s,
                 next_step="run the day again later; what was acknowledged is recorded and is not sent again",
             ) from None
-        raise AssertionError("stamina ends with a result or an exception")  # pragma: no cover
+
+    def _attempt(self, method: str, path: str, shown: str, has_absence: bool, options: dict[str, Any]) -> httpx.Response:
+        """Wait for a turn, ask once, and tell the pace how it went."""
+        self.pace.wait(self._pause)
+        if self._stopping.is_set():
+            raise self._stopped()
+        started = time.monotonic()
+        try:
+            response = self._once(method, path, shown, has_absence, options)
+        except _TryAgain as error:
+            (self.pace.note_refused if error.is_throttling else self.pace.note_failed)(error.wait_s)
+            raise
+        is_usual = len(options.get("content", b"")) >= STEADY_BYTES
+        self.pace.note_answered(time.monotonic() - started if is_usual else None)
+        return response
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise self._stopped()
+
+    def _stopped(self) -> CustomerioUnavailable:
+        return CustomerioUnavailable(
+            f"the client of Customer.io's {self._api} was stopped before this request was acknowledged",
+            next_step="run the day again; what was acknowledged is recorded and is not sent again",
+        )
 
     def _once(self, method: str, path: str, shown: str, has_absence: bool, options: dict[str, Any]) -> httpx.Response:
         try:
@@ -112,7 +155,8 @@ class Http:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError) as error:
             raise CustomerioRefused(f"the answer cannot be used: {type(error).__name__}") from None
         if response.status_code in RETRIED_STATUSES:
-            raise _TryAgain(f"status {response.status_code}", _retry_after_s(response))
+            is_throttling = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+            raise _TryAgain(f"status {response.status_code}", _retry_after_s(response), is_throttling=is_throttling)
         is_absence = has_absence and response.status_code == 404 and "json" in response.headers.get("Content-Type", "")
         if not response.is_success and not is_absence:
             raise self._refusal(response, method, shown)
@@ -136,14 +180,16 @@ class Http:
         next_step = "report this: the engine sent a request that Customer.io does not take"
         if status == 404:
             next_step = "check CUSTOMERIO_TRACK_URL and CUSTOMERIO_APP_URL"
-        return CustomerioRefused(f"Customer.io's {self._api} answered {status} to {method} {path}", next_step=next_step)
+        kind = CustomerioBodyTooLarge if status == 413 else CustomerioRefused
+        return kind(f"Customer.io's {self._api} answered {status} to {method} {path}", next_step=next_step)
 
 
-def _wait_before_retry(error: Exception) -> bool | float:
-    """Stamina's question: False does not retry, True backs off with jitter, a number waits that many seconds."""
-    if not isinstance(error, _TryAgain):
-        return False
-    return True if error.wait_s is None else error.wait_s
+def _wait_before_retry(state: tenacity.RetryCallState) -> float:
+    """Seconds: what the server asked for, otherwise twice as long each time, with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _TryAgain) and error.wait_s is not None:
+        return error.wait_s
+    return tenacity.wait_exponential_jitter(multiplier=WAIT_INITIAL_S, max=WAIT_MAX_S, jitter=WAIT_JITTER_S)(state)
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from rs_cio_assets.customerio.http import Http
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio.pace import Pace, shared_pace
 from rs_cio_assets.errors import CustomerioRefused, MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 
@@ -50,16 +50,22 @@ class BatchAnswer:
 
 
 class TrackClient:
-    """A client of one workspace. Thread-safe; a context manager. Keeps to the settings' pace over all its threads."""
+    """A client of one workspace. Thread-safe; a context manager. All clients of the workspace on this machine share one pace,
+    at most the settings'; *pace* takes its place.
 
-    def __init__(self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+    Raises: SettingsError when the settings cannot be sent as they are, or the pace cannot be shared.
+    """
+
+    def __init__(
+        self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None, pace: Pace | None = None
+    ) -> None:
         self._settings = settings
         self._region: WorkspaceRegion | None = None
         self._http = Http(
             settings.track_url,
             api="Track API",
             credentials="CUSTOMERIO_SITE_ID and CUSTOMERIO_API_KEY",
-            pace=Pace(settings.max_requests_per_s),
+            pace=pace or shared_pace(settings.max_requests_per_s, settings.track_url, settings.site_id),
             timeout_s=settings.timeout_s,
             connections=settings.concurrency,
             auth=(settings.site_id, settings.api_key.get_secret_value()),
@@ -71,6 +77,18 @@ class TrackClient:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    @property
+    def pace_per_second(self) -> float:
+        """The requests per second that all clients of the workspace on this machine may make together, at this moment."""
+        return self._http.pace.per_second
+
+    def stop(self) -> None:
+        """From any thread: start no further request, and end whoever waits to send one with CustomerioUnavailable, at once.
+
+        What is on its way is neither waited for nor broken off.
+        """
+        self._http.stop()
 
     def region(self) -> WorkspaceRegion:
         """Ask where the credentials belong, once; writes nothing. Called before the first row is sent: the wrong host would
@@ -98,7 +116,8 @@ class TrackClient:
     def send_batch(self, body: bytes, operations: int) -> BatchAnswer:
         """Send one packed body of *operations* operations. Safe to repeat: events carry ids, identifies a timestamp.
 
-        Raises: CustomerioRefused, CustomerioUnavailable, MismatchError when the answer names an operation that is not there.
+        Raises: CustomerioBodyTooLarge when half of it may be taken (413), CustomerioRefused, CustomerioUnavailable,
+        MismatchError when the answer names an operation that is not there.
         """
         response = self._http.request("POST", "/api/v2/batch", content=body, headers={"Content-Type": "application/json"})
         if response.status_code != 207:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from rs_cio_assets.customerio.limits import APP_REQUESTS_PER_S
@@ -15,7 +13,7 @@ from rs_cio_assets_tests.customerio_clients import Clock
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds waited between attempts, in order; nothing sleeps."""
     waited: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("rs_cio_assets.customerio.http.Http._pause", lambda _, seconds: waited.append(seconds))
     return waited
 
 

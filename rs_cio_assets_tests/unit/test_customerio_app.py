@@ -1,4 +1,4 @@
-"""Reading back from the App API: profiles in hundreds, activities over all pages, and answers of another shape."""
+"""Reading from the App API: profiles in hundreds, activities over all pages, campaigns, and answers of another shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rs_cio_assets.customerio import Campaign
 from rs_cio_assets.customerio.limits import APP_REQUESTS_PER_S
 from rs_cio_assets.errors import (
     CustomerioRefused,
@@ -19,6 +20,7 @@ from rs_cio_assets.errors import (
 from rs_cio_assets_tests.customerio_clients import (
     EMAIL,
     HTML,
+    SECRETS,
     Clock,
     Handler,
     answering,
@@ -176,3 +178,125 @@ def test_an_answer_of_another_shape_is_a_mismatch(read: str, answers: list[Any])
         handler, _ = answering(answer)
         with app(handler) as client, pytest.raises(MismatchError):
             client.attributes(["C0000001"]) if read == "attributes" else list(client.activities("C0000001", "event"))
+
+
+def campaigns(*items: Any) -> tuple[Campaign, ...]:
+    """What the client makes of a list of campaigns."""
+    handler, _ = pages({"campaigns": list(items)})
+    with app(handler) as client:
+        return client.campaigns()
+
+
+PUBLISHED: dict[str, Any] = {
+    "id": 7,
+    "deduplicate_id": "7:1772013598",
+    "name": "After the order",
+    "created": 1_772_013_598,
+    "updated": 1_772_013_598,
+    "active": True,
+    "state": "running",
+    "actions": [{"type": "email", "id": 96}],
+    "first_started": 1_772_013_598,
+    "tags": ["retention"],
+    "event_name": "Order Completed",
+}
+MINIMAL = Campaign(7, "", is_running=True, event_name=None, trigger_segment_ids=())
+
+
+def test_campaigns_are_read_as_published():
+    """One request gives all of them, in any state, with the event or the segments that start them."""
+    by_segment = {**PUBLISHED, "id": 8, "state": "draft", "trigger_segment_ids": [3, 5], "filter_segment_ids": [4]}
+    del by_segment["event_name"]
+    handler, requests = pages({"campaigns": [PUBLISHED, by_segment]})
+    with app(handler) as client:
+        found = client.campaigns()
+    assert found == (
+        Campaign(7, "After the order", is_running=True, event_name="Order Completed", trigger_segment_ids=()),
+        Campaign(8, "After the order", is_running=False, event_name=None, trigger_segment_ids=(3, 5)),
+    )
+    assert [(request.method, request.url.path, request.url.query) for request in requests] == [("GET", "/v1/campaigns", b"")]
+
+
+@pytest.mark.parametrize("empty", [None, []])
+def test_a_workspace_without_campaigns_has_none(empty: list[Any] | None):
+    """An empty list and null are the same."""
+    handler, _ = pages({"campaigns": empty})
+    with app(handler) as client:
+        assert client.campaigns() == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "is_running"),
+    [
+        ({"state": "running"}, True),
+        ({"state": "draft"}, False),
+        ({"state": "stopped", "active": True}, False),
+        ({"state": "running", "active": False}, True),
+        ({"state": "winding down", "active": False}, True),
+        ({"active": True}, True),
+        ({"active": False}, False),
+        ({"state": None, "active": False}, False),
+        ({"state": None, "active": None}, True),
+        ({}, True),
+    ],
+)
+def test_a_campaign_runs_unless_customerio_says_otherwise(said: dict[str, Any], is_running: bool):
+    """The state decides, without one *active*; an unknown state, or neither, is read as running: the safe side."""
+    assert [campaign.is_running for campaign in campaigns({"id": 7, **said})] == [is_running]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"id": 7},
+        {"id": "7"},
+        {"id": 7, "name": None, "event_name": None, "trigger_segment_ids": None},
+        {"id": 7, "event_name": "", "trigger_segment_ids": [], "actions": None, "tags": None, "unheard_of": {}},
+    ],
+)
+def test_what_a_campaign_may_lack_is_empty(item: dict[str, Any]):
+    """Absent, null and empty are the same, ids may be strings, and other members do not matter: no trigger is read."""
+    assert campaigns(item) == (MINIMAL,)
+
+
+def test_segment_ids_may_be_strings():
+    """Ids come out as numbers, in their order, whichever way the answer writes them."""
+    (campaign,) = campaigns({"id": "0007", "trigger_segment_ids": ["5", 3]})
+    assert (campaign.campaign_id, campaign.trigger_segment_ids) == (7, (5, 3))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("id", value) for value in (None, "", "seven", "-7", 7.0, True, [], "9" * 5_000)),
+        *(("name", value) for value in (5, [], {})),
+        *(("state", value) for value in (5, ["running"], True)),
+        *(("active", value) for value in (0, "true", [])),
+        *(("event_name", value) for value in (5, ["Order Completed"], {})),
+        *(("trigger_segment_ids", value) for value in (5, "5", {}, [None], [{"id": 5}], [True], ["x"])),
+    ],
+)
+def test_a_campaign_of_another_shape_is_a_mismatch_that_names_the_field(field: str, value: Any):
+    """A campaign that cannot be read might be running: the whole answer is refused, and no value of it is told."""
+    item = {**PUBLISHED, "name": EMAIL, field: value}
+    with pytest.raises(MismatchError, match=f"whose {field} is") as caught:
+        campaigns(item)
+    assert not [secret for secret in SECRETS if secret in told(caught.value)]
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"campaigns": {}}, {"campaigns": "x"}, {"campaigns": [None]}, {"campaigns": ["x"]}])
+def test_an_answer_without_a_list_of_campaigns_is_a_mismatch(answer: Any):
+    """What is not the published answer is never taken for "no campaigns"."""
+    handler, _ = pages(answer)
+    with app(handler) as client, pytest.raises(MismatchError):
+        client.campaigns()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_without_the_scope_is_refused_with_the_variable_to_check(status: int):
+    """Keys have scopes: the error names the variable and holds no key; it is not tried again."""
+    handler, requests = answering(httpx.Response(status, json={"meta": {"error": "Unauthorized request"}}))
+    with app(handler) as client, pytest.raises(CustomerioRefused, match="CUSTOMERIO_APP_API_KEY") as caught:
+        client.campaigns()
+    assert not [secret for secret in SECRETS if secret in told(caught.value)]
+    assert len(requests) == 1

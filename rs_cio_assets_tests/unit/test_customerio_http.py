@@ -16,6 +16,7 @@ from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.customerio.http import ATTEMPTS, LONGEST_WAIT_S, RETRIED_STATUSES, WAIT_INITIAL_S, WAIT_MAX_S
 from rs_cio_assets.errors import (
     ConfigurationError,
+    CustomerioBodyTooLarge,
     CustomerioRefused,
     CustomerioUnavailable,
     PermanentError,
@@ -134,7 +135,6 @@ def test_a_retry_after_that_cannot_be_read_is_as_none(header: str, waits: list[f
     ("answer", "words"),
     [
         (httpx.Response(400, json={"errors": [{"reason": "invalid", "message": f"{EMAIL} is bad"}]}), ["400", "report this"]),
-        (httpx.Response(413), ["413", "report this"]),
         (httpx.Response(401), ["401", "CUSTOMERIO_SITE_ID and CUSTOMERIO_API_KEY", "CUSTOMERIO_REGION"]),
         (httpx.Response(403), ["403", "CUSTOMERIO_API_KEY", "CUSTOMERIO_REGION"]),
         (HTML, ["404", "CUSTOMERIO_TRACK_URL"]),
@@ -154,6 +154,15 @@ def test_what_repeating_cannot_help_is_refused_at_once_with_the_right_next_step(
         client.send_batch(BODY, 1)
     assert (len(requests), waits) == (1, [])
     assert all(word in str(caught.value) for word in words)
+    assert not any(secret in told(caught.value) for secret in SECRETS)
+
+
+def test_a_body_that_is_too_large_has_an_error_of_its_own(waits: list[float]):
+    """413 is refused at once, as an error by which the sender knows that smaller bodies may be taken."""
+    handler, requests = answering(httpx.Response(413, text=EMAIL))
+    with track(handler) as client, pytest.raises(CustomerioBodyTooLarge, match="413") as caught:
+        client.send_batch(BODY, 1)
+    assert (len(requests), waits) == (1, [])
     assert not any(secret in told(caught.value) for secret in SECRETS)
 
 
@@ -273,7 +282,7 @@ def test_nothing_that_can_be_printed_or_logged_holds_a_secret(
         client.send_batch(BODY, 1)
         printed = f"{client!r} {vars(client)!r} {client._http!r}"
     logged = " ".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records) + capsys.readouterr().out
-    assert logged.count("stamina.retry_scheduled") >= 2
+    assert logged.count("Retrying rs_cio_assets.customerio.http") >= 2
     assert "ReadTimeout" in logged
     assert not [secret for secret in SECRETS if secret in logged]
     assert not [secret for secret in SECRETS if secret in printed and secret != KEYS["CUSTOMERIO_SITE_ID"]]

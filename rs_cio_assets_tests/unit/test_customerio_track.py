@@ -1,16 +1,20 @@
-"""The Track API's answers: the region, refused operations by index, masked words, and the pace of requests."""
+"""The Track API's answers: the region, refused operations by index, masked words, the pace, and stopping."""
 
 from __future__ import annotations
 
-import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from rs_cio_assets.customerio.http import ATTEMPTS
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import AppClient, TrackClient
+from rs_cio_assets.customerio.limits import APP_REQUESTS_PER_S, STEADY_BYTES
+from rs_cio_assets.customerio.pace import FAILED_FACTOR, REFUSED_FACTOR, Pace
 from rs_cio_assets.errors import (
     CustomerioRefused,
     CustomerioUnavailable,
@@ -21,6 +25,7 @@ from rs_cio_assets_tests.customerio_clients import (
     EMAIL,
     Clock,
     answering,
+    settings_of,
     told,
     track,
 )
@@ -149,37 +154,143 @@ def test_values_that_are_no_text_do_not_break_the_reading_of_a_refusal():
     assert EMAIL not in repr(refused)
 
 
-def test_a_pace_spaces_callers_evenly_over_threads():
-    """Twenty callers at once get twenty turns, a tenth of a second apart, whatever thread comes first."""
-    sleeps: list[float] = []
-    pace = Pace(10, clock=lambda: 500.0, sleep=sleeps.append)
-    threads = [threading.Thread(target=pace.wait) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(sleeps) == pytest.approx([number / 10 for number in range(1, 20)])
-
-
-def test_a_pace_has_no_burst_after_a_pause():
-    """An idle minute earns nothing: the first caller goes at once, each next one waits its interval."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """One time for the waits between attempts and for the pace."""
     clock = Clock()
-    pace = Pace(4, clock=lambda: clock.now, sleep=clock.sleep)
-    turns = []
-    for pause in (0, 0, 0, 60, 0, 0):
-        clock.now += pause
-        pace.wait()
-        turns.append(clock.now)
-    assert [later - earlier for earlier, later in itertools.pairwise(turns)] == pytest.approx([0.25, 0.25, 60, 0.25, 0.25])
+    monkeypatch.setattr("rs_cio_assets.customerio.http.Http._pause", lambda _, seconds: clock.sleep(seconds))
+    return clock
 
 
-def test_every_attempt_of_a_request_keeps_to_the_pace(waits: list[float], monkeypatch: pytest.MonkeyPatch):
+def test_every_attempt_of_a_request_keeps_to_the_pace(fast_retries: None):
     """Retries of a storm are no faster than the settings allow."""
     clock = Clock()
     handler, requests = answering(httpx.Response(503))
-    with track(handler) as client:
-        monkeypatch.setattr(client._http, "_pace", Pace(2, clock=lambda: clock.now, sleep=clock.sleep))
-        with pytest.raises(CustomerioUnavailable):
+    with track(handler, pace=Pace(2, clock=clock.time, sleep=clock.sleep)) as client, pytest.raises(CustomerioUnavailable):
+        client.send_batch(BODY, 1)
+    assert len(requests) == len(clock.sleeps) + 1 > 2
+    assert min(clock.sleeps) >= 0.499
+
+
+@pytest.mark.parametrize(
+    ("answer", "factor"),
+    [
+        (httpx.Response(429), REFUSED_FACTOR),
+        (httpx.Response(503), FAILED_FACTOR),
+        (httpx.Response(408), FAILED_FACTOR),
+        (httpx.ReadTimeout("slow"), FAILED_FACTOR),
+        (httpx.ReadError("reset"), FAILED_FACTOR),
+        (httpx.Response(400), 1),
+        (httpx.Response(401), 1),
+        (OK, 1),
+    ],
+    ids=lambda value: str(value.status_code) if isinstance(value, httpx.Response) else "",
+)
+def test_the_pace_hears_of_what_throttles_and_what_fails(
+    answer: httpx.Response | Exception, factor: float, monkeypatch: pytest.MonkeyPatch
+):
+    """A 429 halves the rate, other trouble that may pass lowers it, a refusal does not."""
+    monkeypatch.setattr("rs_cio_assets.customerio.http.ATTEMPTS", 1)
+    with track(answering(answer)[0]) as client:
+        with pytest.raises((CustomerioRefused, CustomerioUnavailable)) if answer is not OK else nullcontext():
             client.send_batch(BODY, 1)
-    assert len(requests) == ATTEMPTS
-    assert clock.sleeps == pytest.approx([0.5] * (ATTEMPTS - 1))
+        assert client.pace_per_second == pytest.approx(1_000 * factor)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_retry_after_holds_back_every_client_of_the_workspace(status: int, clock: Clock, tmp_path: Path):
+    """What one client is told, another one with the same budget keeps to, though it never saw the answer."""
+    handler, _ = answering(httpx.Response(status, headers={"Retry-After": "30"}), OK)
+    other_handler, other_requests = answering(OK)
+    paces = [Pace(10, file=tmp_path / "pace", clock=clock.time) for _ in range(2)]
+    told_at = clock.now
+
+    def note_and_use_the_other(seconds: float) -> None:
+        if not other_requests:
+            other.send_batch(BODY, 1)
+        clock.sleep(seconds)
+
+    with track(handler, pace=paces[0]) as client, track(other_handler, pace=paces[1]) as other:
+        client._http._pause = note_and_use_the_other
+        client.send_batch(BODY, 1)
+    assert len(other_requests) == 1
+    assert clock.sleeps[0] == pytest.approx(30)
+    assert clock.now >= told_at + 30
+
+
+def test_the_latency_of_full_bodies_is_noted_without_the_wait_for_a_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    """From the request to its answer, whatever was waited before; small bodies say nothing about Customer.io."""
+    monkeypatch.setattr("rs_cio_assets.customerio.http.time", SimpleNamespace(monotonic=clock.time))
+    pace, noted = Pace(0.1, clock=clock.time), []
+    monkeypatch.setattr(pace, "note_answered", noted.append)
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        clock.now += 2
+        return OK
+
+    with track(handle, pace=pace) as client:
+        for body in (BODY, b"x" * STEADY_BYTES, BODY, b"x" * STEADY_BYTES):
+            client.send_batch(body, 1)
+    assert sum(clock.sleeps) == pytest.approx(24)
+    assert [latency_s for latency_s in noted if latency_s is not None] == pytest.approx([2, 2])
+    assert len(noted) == 4
+
+
+def test_clients_of_a_workspace_find_its_budget_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One budget for all Track clients of the same site and address, one for its App clients, others for other sites."""
+    monkeypatch.setattr("rs_cio_assets.customerio.pace.state_folder", lambda: tmp_path / "paces")
+    monkeypatch.setattr("rs_cio_assets.customerio.app._PACE", None)
+    budgets = []
+    for client in (TrackClient, TrackClient, AppClient, AppClient):
+        with client(settings_of(CUSTOMERIO_APP_URL="http://127.0.0.1:9")) as opened:
+            budgets.append((len(list((tmp_path / "paces").iterdir())), opened._http.pace.per_second))
+    assert budgets == [(1, 1_000), (1, 1_000), (2, APP_REQUESTS_PER_S * 0.9), (2, APP_REQUESTS_PER_S * 0.9)]
+    with TrackClient(settings_of(CUSTOMERIO_SITE_ID="another")):
+        assert len(list((tmp_path / "paces").iterdir())) == 3
+
+
+def test_stop_ends_everybody_who_waits():
+    """Told to come back in five minutes: who waits to try again or for a turn ends at once, and nothing more is sent."""
+    arrived = threading.Barrier(3)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        arrived.wait(60)
+        return httpx.Response(429, headers={"Retry-After": "300"})
+
+    requests: list[httpx.Request] = []
+    with track(handle, pace=Pace(1_000)) as client, ThreadPoolExecutor(8) as pool:
+        sending = [pool.submit(client.send_batch, BODY, 1) for _ in range(2)]
+        arrived.wait(60)
+        while client.pace_per_second == 1_000:
+            threading.Event().wait(0.001)
+        sending += [pool.submit(client.send_batch, BODY, 1) for _ in range(6)]
+        client.stop()
+        for future in sending:
+            with pytest.raises(CustomerioUnavailable, match="stopped") as caught:
+                future.result(60)
+            assert "run the day again" in caught.value.next_step
+    assert len(requests) == 2
+
+
+def test_stop_neither_waits_for_what_is_on_its_way_nor_breaks_it_off():
+    """An answer that comes after the stop still counts; a request after it is refused before it is sent."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        arrived.set()
+        assert release.wait(60)
+        return OK
+
+    requests: list[httpx.Request] = []
+    with track(handle) as client, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.send_batch, BODY, 1)
+        assert arrived.wait(60)
+        client.stop()
+        assert not sending.done()
+        release.set()
+        assert sending.result(60).refused == ()
+        with pytest.raises(CustomerioUnavailable, match="stopped"):
+            client.send_batch(BODY, 1)
+    assert len(requests) == 1

@@ -1,6 +1,6 @@
-"""The App API's read side: people by email, filter and id, their attributes and activities. Every attribute is a string.
+"""The App API's read side: people by email, filter and id, their attributes and activities; campaigns. Attributes are strings.
 
-Source: customerio-api.md, sections 4.1 and 4.2.
+Source: customerio-api.md, sections 4.1, 4.2 and 4.4.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rs_cio_assets.sandbox.customerio.campaigns import campaigns_of
 from rs_cio_assets.sandbox.customerio.track_api import UNAUTHORIZED
 from rs_cio_assets.sandbox.customerio.workspace import Row, Workspace
 
@@ -105,12 +106,16 @@ def app_routes(workspace: Workspace, app_api_key: str) -> list[Route]:
         following = str(found[-1]["number"]) if len(found) == limit else ""
         return JSONResponse({"activities": [_activity(person, row) for row in found] or None, "next": following})
 
+    def campaigns(_request: Request, _body: Any) -> Response:
+        return JSONResponse({"campaigns": campaigns_of(workspace) or None})
+
     return [
         route("/v1/customers", by_email, "GET"),
         route("/v1/customers", search, "POST"),
         route("/v1/customers/attributes", attributes_of_many, "POST"),
         route("/v1/customers/{customer_id:path}/attributes", attributes, "GET"),
         route("/v1/customers/{customer_id:path}/activities", activities, "GET"),
+        route("/v1/campaigns", campaigns, "GET"),
     ]
 
 

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
+from rs_cio_assets.sandbox.customerio.campaigns import campaigns_of
 from rs_cio_assets.sandbox.customerio.workspace import Row, Workspace
 
 PAGE_ROWS = 50
@@ -33,7 +34,7 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         return pages.TemplateResponse(request, f"{template}.html", values)
 
     def home(request: Request) -> Response:
-        return show(request, "home", counts=_counts(workspace), days=_by_day(workspace))
+        return show(request, "home", counts=_counts(workspace), days=_by_day(workspace), campaigns=campaigns_of(workspace))
 
     def people(request: Request) -> Response:
         search, page = request.query_params.get("search", "").strip(), _page(request)

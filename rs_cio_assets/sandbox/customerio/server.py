@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.customerio.app_api import app_routes
+from rs_cio_assets.sandbox.customerio.campaigns import campaign_routes
 from rs_cio_assets.sandbox.customerio.explorer import explorer_routes
 from rs_cio_assets.sandbox.customerio.track_api import track_routes
 from rs_cio_assets.sandbox.customerio.workspace import Workspace
@@ -45,6 +46,7 @@ def create_app(database: Path, *, clock: Callable[[], float] = time.time) -> Sta
             *track_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_SITE_ID"], SANDBOX_DEFAULTS["CUSTOMERIO_API_KEY"]),
             *app_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_APP_API_KEY"]),
             *explorer_routes(workspace),
+            *campaign_routes(workspace),
         ],
         exception_handlers={404: not_found, 405: not_found},
         lifespan=lifespan,

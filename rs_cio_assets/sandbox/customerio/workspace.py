@@ -1,4 +1,4 @@
-"""The workspace's state in SQLite: people, their attributes with times, events and the activity log.
+"""The workspace's state in SQLite: people, their attributes with times, events, the activity log, and campaigns.
 
 Applies operations that passed `rules.py`. As in Customer.io, applying is silent: what does not take is an activity, never an
 error. Source of the behaviour: customerio-api.md, sections 2, 4, 7 and 8.
@@ -29,6 +29,7 @@ CREATE INDEX IF NOT EXISTS activities_of_person ON activities (cio_id, type, nam
 CREATE INDEX IF NOT EXISTS events_by_name ON activities (name, timestamp) WHERE type = 'event';
 CREATE TABLE IF NOT EXISTS suppressions (kind TEXT, value TEXT, cause TEXT NOT NULL, PRIMARY KEY (kind, value)) STRICT;
 CREATE TABLE IF NOT EXISTS forgotten_events (event_id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS campaigns (id INTEGER PRIMARY KEY, campaign TEXT NOT NULL) STRICT; -- as the App API lists it
 """
 Row = sqlite3.Row
 MAX_CIO_ID_DIGITS = 19  # longer ones do not fit SQLite's integers
@@ -56,11 +57,20 @@ class Workspace:
         with self._lock:
             return self._connection.execute(sql, values).fetchall()
 
+    def change(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Write: one statement; how many rows it changed."""
+        with self._lock:
+            return self._connection.execute(sql, values).rowcount
+
+    def now(self) -> int:
+        """The workspace's time in unix seconds."""
+        return int(self._clock())
+
     def apply(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Apply accepted operations in their order, all or none."""
         with self._transaction():
             for operation in operations:
-                self._apply(operation, int(self._clock()))
+                self._apply(operation, self.now())
 
     def find(self, kind: str, value: str) -> Row | None:
         """The person with that identifier (`id`, `email` or `cio_id`)."""
