@@ -39,7 +39,7 @@ def feed_of(kind: str, columns: Mapping[str, Mapping[str, Any]], **fields: Any) 
         "sql": "SELECT 1",
     }
     if kind == "event":
-        usual |= {"event_name": "Order Completed", "business_key": ("order_id",)}
+        usual |= {"event_name": "Order Completed", "business_key": ("order_id",), "unknown_person": "send"}
     standard = {
         "customer_id": {"type": "string", "required": True, "description": "Who."},
         time_column: {"type": "timestamp", "required": True, "description": "When."},

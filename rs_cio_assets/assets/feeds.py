@@ -11,6 +11,7 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
+    AssetObservation,
     AssetsDefinition,
     DailyPartitionsDefinition,
     MaterializeResult,
@@ -21,16 +22,27 @@ from dagster import (
 from rs_cio_assets.assets.exports import materialized
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.keys import export_key, feed_key
-from rs_cio_assets.assets.metadata import column_schema, delivery_metadata, records_table
+from rs_cio_assets.assets.metadata import column_schema, delivery_metadata, preview_metadata, records_table
+from rs_cio_assets.assets.neighbours import Surroundings
+from rs_cio_assets.assets.run_config import FeedConfig
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import TrackClient
-from rs_cio_assets.delivery import DeliveryReport, deliver_day
+from rs_cio_assets.delivery import DeliveryReport
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store, load_manifest
+from rs_cio_assets.warehouse import Warehouse
 
 ROWS_CHECK = "every_row_is_accounted_for"
 REJECTIONS_CHECK = "rejections_within_budget"
+
+
+_WHAT = {
+    FeedKind.MERGE: "merges of two profiles of one person",
+    FeedKind.DELETION: "deletions",
+    FeedKind.SUPPRESSION: "suppressions",
+    FeedKind.PEOPLE: "profiles",
+}
 
 
 def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition) -> AssetsDefinition:
@@ -39,7 +51,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
     A run sends what the ledger does not hold: new rows, and people whose content changed. Run twice, it sends nothing.
     """
     key = feed_key(feed.name)
-    what = "profiles" if feed.kind is FeedKind.PEOPLE else f"{feed.event_name} events"
+    what = f"{feed.event_name} events" if feed.kind is FeedKind.EVENT else _WHAT[feed.kind]
 
     @asset(
         key=key,
@@ -59,7 +71,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
                 ROWS_CHECK,
                 asset=key,
                 blocking=True,
-                description="Rows exported = delivered + unchanged + amended + duplicates + held + rejected.",
+                description="Rows exported = delivered + unchanged + amended + duplicates + held + superseded + rejected.",
             ),
             AssetCheckSpec(
                 REJECTIONS_CHECK,
@@ -72,41 +84,44 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
     )
     def delivered_feed(
         context: AssetExecutionContext,
+        config: FeedConfig,
+        warehouse: ResourceParam[Warehouse],
         store: ResourceParam[Store],
         customerio: ResourceParam[CustomerioSettings],
-    ) -> Iterator[MaterializeResult | AssetCheckResult]:
+    ) -> Iterator[MaterializeResult | AssetCheckResult | AssetObservation]:
         reports: list[DeliveryReport] = []
         manifests: dict[str, Manifest] = {}
         with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio) as track:
+            around = Surroundings(
+                contract, warehouse, store, customerio, track, context.run.run_id, Path(scratch), context.log.info
+            )
             for day in context.partition_keys:
                 with failing_clearly(feed.name, day):
+                    options = config.options(context.run.tags, day, datetime.now(UTC).date())
                     manifests[day] = _manifest(store, feed, day)
-                    report = deliver_day(
-                        feed,
-                        contract,
-                        manifests[day],
-                        store,
-                        track,
-                        run_id=context.run.run_id,
-                        now=lambda: datetime.now(UTC),
-                        scratch=Path(scratch),
-                        concurrency=customerio.concurrency,
-                        on_progress=lambda p: context.log.info(f"{feed.name}: {p.acknowledged:,} rows acknowledged"),
-                    )
+                    if config.is_dry_run:
+                        preview = around.preview(feed, manifests[day], options, rows=0)
+                        yield AssetObservation(key, partition=day, metadata=preview_metadata(preview))
+                        continue
+                    report = around.deliver(feed, manifests[day], options)
                 context.log.info(_sentence(report))
                 reports.append(report)
-        yield materialized(context, {r.day: delivery_metadata(r, manifests[r.day]) for r in reports})
-        yield _rows_result(reports)
-        yield _rejections_result(feed, reports)
+        if not config.is_dry_run:
+            yield materialized(context, {r.day: delivery_metadata(r, manifests[r.day]) for r in reports})
+            yield _rows_result(reports)
+            yield _rejections_result(feed, reports)
 
     return delivered_feed
 
 
 def _earlier_feeds(feed: Feed, contract: Contract) -> list[AssetKey]:
-    """People of a day go before its events: an event that arrives before its person's attributes is a misfire."""
-    if feed.kind is FeedKind.PEOPLE:
-        return []
-    return [feed_key(f.name) for f in contract.enabled_feeds if f.kind is FeedKind.PEOPLE]
+    """Feeds of a day that go before this one: merges, deletions, suppressions, people, events.
+
+    An event that arrives before its person's attributes is a misfire, and an identify that races with a merge makes a second
+    profile.
+    """
+    kinds = list(FeedKind)
+    return [feed_key(f.name) for f in contract.enabled_feeds if kinds.index(f.kind) < kinds.index(feed.kind)]
 
 
 def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
@@ -122,7 +137,8 @@ def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
 def _sentence(report: DeliveryReport) -> str:
     return (
         f"{report.feed} {report.day}: {report.rows:,} rows: {report.delivered:,} delivered, {report.unchanged:,} unchanged, "
-        f"{report.amended:,} amended, {report.duplicates:,} duplicates, {report.held:,} held, {report.rejected:,} rejected; "
+        f"{report.amended:,} amended, {report.duplicates:,} duplicates, {report.held:,} held, "
+        f"{report.superseded:,} superseded, {report.rejected:,} rejected; "
         f"{report.requests:,} requests in {report.seconds:.1f} s"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableRecord, TableSchema
 
 from rs_cio_assets.contract.models import Column, Feed
-from rs_cio_assets.delivery import DeliveryReport
+from rs_cio_assets.delivery import DeliveryReport, Preview
 from rs_cio_assets.store import Manifest
 
 
@@ -60,9 +60,13 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         "amended, not re-sent": report.amended,
         "duplicates": report.duplicates,
         "held": report.held,
+        "superseded": report.superseded,
         "rejected": report.rejected,
+        "young enough to start a campaign": report.could_trigger,
+        "people delivered first": report.people_first,
         "requests": report.requests,
         "sent (bytes)": report.request_bytes,
+        "pace (requests/s)": round(report.requests_per_s, 1),
         "duration (s)": round(report.seconds, 3),
         "source_fingerprint": manifest.fingerprint.text(),
     }
@@ -76,6 +80,24 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         )
     if report.delivered_examples:
         metadata["delivered rows (sample, keys hashed)"] = ", ".join(report.delivered_examples)
+    return metadata
+
+
+def preview_metadata(preview: Preview) -> dict[str, Any]:
+    """What a delivery would do; the operations themselves hold personal data and are not shown."""
+    metadata: dict[str, Any] = {
+        "rows": preview.rows,
+        "rows by outcome": counts_table("outcome", preview.outcomes),
+        "young enough to start a campaign": preview.could_trigger,
+        "unknown people": preview.unknown_people,
+        "requests": preview.requests,
+        "to send (bytes)": preview.request_bytes,
+    }
+    if preview.rejected_by_reason:
+        metadata["rejected by reason"] = counts_table("reason", preview.rejected_by_reason)
+    if preview.campaigns:
+        campaigns = [{"campaign": c.campaign_id, "name": c.name, "event": c.event_name or "a segment"} for c in preview.campaigns]
+        metadata["campaigns that could start"] = records_table(campaigns)
     return metadata
 
 

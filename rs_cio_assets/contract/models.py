@@ -6,25 +6,26 @@ Here are the pydantic models and the rules that need no file, network or databas
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# Source of the four limits: Customer.io Track API document (journeys-track.json, read 2026-08-13).
+from rs_cio_assets.contract.kinds import FeedKind, kind_problems
+
+# Source of the limits: Customer.io Track API document (journeys-track.json, read 2026-08-13).
 MAX_ATTRIBUTE_NAME_BYTES = 150
 MAX_ATTRIBUTE_VALUE_BYTES = 1_000
-MAX_EVENT_NAME_BYTES = 100
 MAX_ATTRIBUTES = 300
 MAX_IDENTIFIER_BYTES = 150
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-TITLE_CASE = re.compile(r"[A-Z][A-Za-z0-9]*( [A-Z0-9][A-Za-z0-9]*)*")
 # `recipient`, `from_address` and `reply_to` on an event reroute the triggered message (Track API document).
 RESERVED_EVENT_PROPERTIES = frozenset({"recipient", "from_address", "reply_to"})
 # Owned by Customer.io or by the preference centre: a stale warehouse copy would resubscribe people.
@@ -133,25 +134,20 @@ class Workspace(_Strict):
     values: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
-class FeedKind(StrEnum):
-    """What a feed's rows are: profiles to update, or events that happened."""
-
-    PEOPLE = "people"
-    EVENT = "event"
-
-
 class Feed(_Strict):
-    """One feed: an export view and what its columns mean in Customer.io. One row per person, or per event.
+    """One feed: an export view and what its columns mean in Customer.io. One row per event, or per person (and day).
 
     Guarantees after validation: every named column is declared; every sent name is snake_case and not reserved; an event
-    feed has a Title Case event name; a business key is set (for people it is the identifier).
+    feed has a Title Case event name and a business key; what cannot be undone has a ceiling and is on only by its own word.
     """
 
     name: SnakeName
     kind: FeedKind
     description: Annotated[str, StringConstraints(min_length=1)]
     owner: Owner = Field(default="team:data", description="A Dagster owner: team:<name> or an email address.")
-    enabled: bool = True
+    enabled: bool = Field(
+        default=True, description="Merges, deletions and suppressions are off unless this says true; other feeds are on."
+    )
     view: ViewName
     event_name: str | None = None
     identifier: SnakeName
@@ -168,18 +164,45 @@ class Feed(_Strict):
     live_from: datetime | None = Field(
         default=None, description="Events before this moment never trigger: held until 72 h have passed."
     )
+    unknown_person: Literal["deliver", "hold", "reject", "send"] = Field(
+        default="deliver",
+        description="Events of somebody whom no people feed has delivered: deliver reads and sends the person first, hold waits "
+        "for the person, reject keeps the event out, send lets Customer.io make a bare profile.",
+    )
+    on_backfill: Literal["refuse", "hold", "accept"] = Field(
+        default="refuse",
+        description="Rows of a backfill that could start a running campaign: refuse stops before the first row, hold delivers "
+        "events as history later, accept sends them.",
+    )
+    suppressed_column: SnakeName | None = Field(
+        default=None, description="Suppressions: the boolean column that is true for suppress, false for unsuppress."
+    )
+    merged_column: SnakeName | None = Field(
+        default=None, description="Merges: the column with the identifier that goes; the identifier column names who stays."
+    )
+    max_rows_per_day: int | None = Field(
+        default=None, ge=1, description="Merges, deletions, suppressions: a day with more of them sends none."
+    )
+    max_people_share: float = Field(
+        default=0.01, gt=0, le=1, description="The same as a share of all people that were ever delivered."
+    )
+    min_view_share: float = Field(
+        default=0.9, gt=0, le=1, description="The same kinds: the view may not shrink below this share of the rows it had."
+    )
     max_rejected_share: float = Field(default=0.05, ge=0, le=1, description="A day with a larger share of rejected rows fails.")
     columns: dict[SnakeName, Column]
     sql: str = Field(description="The SELECT of the export view, from the .sql file beside the YAML.")
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """Columns that make a row unique: the business key, or the identifier of a people feed."""
-        return self.business_key or (self.identifier,)
+        """Columns that make a row unique within its day: the business key, whoever is merged away, or the person."""
+        return self.business_key or (self.merged_column or self.identifier,)
 
     @property
     def sent_columns(self) -> tuple[str, ...]:
-        """Columns written as attributes (people) or properties (event), in contract order."""
+        """Columns written as attributes (people) or properties (event), in contract order; none for the other kinds."""
+        if self.kind.is_irreversible:
+            return ()
         hidden = {self.identifier, self.time_column, self.loaded_at}
         return tuple(n for n, c in self.columns.items() if c.is_sent and n not in hidden)
 
@@ -193,9 +216,15 @@ class Feed(_Strict):
         """Name part of the view's name."""
         return self.view.split(".")[1]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _irreversible_is_off(cls, given: Any) -> Any:
+        is_irreversible = isinstance(given, dict) and given.get("kind") in {k.value for k in FeedKind if k.is_irreversible}
+        return {"enabled": False, **given} if is_irreversible else given
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        problems = [*self._column_problems(), *self._kind_problems(), *self._name_problems()]
+        problems = [*self._column_problems(), *kind_problems(self), *self._name_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -218,29 +247,6 @@ class Feed(_Strict):
             problems.append(
                 f"identifier: column {self.identifier!r} must be a string (cast it with ::VARCHAR), not {identifier.type.value}"
             )
-        return problems
-
-    def _kind_problems(self) -> list[str]:
-        problems = []
-        if self.kind is FeedKind.EVENT:
-            if not self.event_name:
-                problems.append("event_name: an event feed needs one, for example Order Completed")
-            elif not TITLE_CASE.fullmatch(self.event_name):
-                problems.append(f"event_name: {self.event_name!r} is not Title Case, for example Order Completed")
-            elif len(self.event_name.encode()) > MAX_EVENT_NAME_BYTES:
-                problems.append(f"event_name: longer than {MAX_EVENT_NAME_BYTES} bytes")
-            if not self.business_key:
-                problems.append("business_key: an event feed needs the columns that make an event unique")
-            for name, column in self.columns.items():
-                if column.on_null == "clear":
-                    problems.append(f"columns.{name}.on_null: clear is for people; an event omits nulls")
-        else:
-            if self.event_name:
-                problems.append("event_name: a people feed has none")
-            if self.business_key and self.business_key != (self.identifier,):
-                problems.append(f"business_key: a people feed has one row per {self.identifier}; leave it out")
-            if self.live_from or self.max_trigger_age_hours:
-                problems.append("live_from, max_trigger_age_hours: are for event feeds")
         return problems
 
     def _name_problems(self) -> list[str]:
@@ -298,9 +304,18 @@ class Contract(_Strict):
 
     @property
     def enabled_feeds(self) -> tuple[Feed, ...]:
-        """Feeds that are synced, people first, then events, each in name order."""
-        order = {FeedKind.PEOPLE: 0, FeedKind.EVENT: 1}
-        return tuple(sorted((f for f in self.feeds if f.enabled), key=lambda f: (order[f.kind], f.name)))
+        """Feeds that are synced: merges, deletions, suppressions, people, events, each in name order."""
+        order = list(FeedKind)
+        return tuple(sorted((f for f in self.feeds if f.enabled), key=lambda f: (order.index(f.kind), f.name)))
+
+    def feeds_of(self, *kinds: FeedKind) -> tuple[Feed, ...]:
+        """The enabled feeds of these kinds."""
+        return tuple(feed for feed in self.enabled_feeds if feed.kind in kinds)
+
+    def version_of(self, feed: Feed) -> str:
+        """12 hex digits that differ when anything that decides about the feed's rows does."""
+        text = f"{feed.model_dump_json(exclude={'sql', 'description', 'owner'})}{self.workspace.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises: KeyError."""

@@ -1,154 +1,284 @@
-"""Give every staged row its outcome: send, unchanged, amended, duplicate, held or rejected. Narrow columns only.
+"""Give every staged row its outcome, in SQL over columns; rows that are to be sent come with their operation.
 
-The rows themselves stay in Parquet; what is kept of each is its position, two hashes and its outcome.
+The rows stream from Parquet in one pass. What is kept of them are small tables: keys that repeat within the day, what the
+ledger holds, people who are unknown or gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from enum import IntEnum
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
-from rs_cio_assets.delivery.expressions import FeedExpressions, literal
-from rs_cio_assets.delivery.rules import DUPLICATE_DIFFERS, Rule, compile_rules, size_rule
+from rs_cio_assets.customerio import OPERATION_BYTES
+from rs_cio_assets.delivery.expressions import ATTRIBUTES, FeedExpressions, literal, quoted
+from rs_cio_assets.delivery.options import DeliveryOptions
+from rs_cio_assets.delivery.rules import (
+    DUPLICATE_DIFFERS,
+    FOUND_BY_ENGINE,
+    PERSON_DELETED,
+    PERSON_UNKNOWN,
+    Rule,
+    compile_rules,
+    size_rule,
+)
 
 # "Events with a timestamp in the past 72 hours can trigger campaigns": Track API document (read 2026-08-13). The margin
 # keeps a row whose clock differs a little from ours on the safe side.
 TRIGGER_WINDOW = timedelta(hours=72)
 HOLD_MARGIN = timedelta(minutes=5)
+ROWS_PER_BATCH = 8_192  # larger Arrow batches cost cache and memory (performance.md, section A)
 _FILE_STRIDE = 10_000_000_000  # a row's position: its file's number times this, plus its place in the file
+# A row's code is its outcome; of a rejected row, this plus the number of the rule that it breaks.
+FIRST_RULE = 100
+REFUSED_BEFORE = FIRST_RULE - 1  # rejected: Customer.io refused this content of the row in an earlier run
 
 
-@dataclass(frozen=True)
-class Classified:
-    """Rows by outcome, and the latest time at which a held row becomes history (None without held rows)."""
+class Outcome(IntEnum):
+    """What becomes of a row. Every row has exactly one."""
 
-    rows: Mapping[str, int]
-    held_until: datetime | None
+    SEND = 0
+    UNCHANGED = 1
+    AMENDED = 2
+    DUPLICATE = 3
+    HELD = 4
+    SUPERSEDED = 5
+    REJECTED = 6
 
 
 def staged_rows(files: Sequence[Path]) -> str:
-    """A DuckDB relation of all staged rows with their position `pos`."""
+    """A DuckDB relation of all staged rows with their position "~pos"."""
     parts = (
-        f"SELECT *, {number * _FILE_STRIDE} + file_row_number AS pos "  # noqa: S608 - paths of our own
+        f'SELECT * EXCLUDE (file_row_number), {number * _FILE_STRIDE} + file_row_number AS "~pos" '  # noqa: S608 - our own paths
         f"FROM read_parquet({literal(str(path))}, file_row_number = true)"
         for number, path in enumerate(files)
     )
     return f"({' UNION ALL '.join(parts)})"
 
 
-def classify(
-    database: duckdb.DuckDBPyConnection,
-    feed: Feed,
-    contract: Contract,
-    expressions: FeedExpressions,
-    files: Sequence[Path],
-    ledger: Sequence[Path],
-    day: date,
-    now: datetime,
-) -> Classified:
-    """Make the tables `outcomes` (pos, row_key, outcome, rule) and `rejections`; returns the counts."""
-    rules = (
-        *compile_rules(feed, contract, day, now),
-        size_rule(feed, expressions.operation),
-        DUPLICATE_DIFFERS,
-    )
-    cases = " ".join(f"WHEN {rule.condition} THEN {number}" for number, rule in enumerate(rules))
-    database.execute(
-        f"""
-        CREATE TABLE keyed AS
-        SELECT pos, {expressions.row_key} AS row_key, {expressions.content_hash} AS content_hash,
-               {expressions.occurred_us} AS occurred_us, (CASE {cases} END)::SMALLINT AS rule
-        FROM {staged_rows(files)}
-        """  # noqa: S608 - names and literals are quoted
-    )
-    _read_ledger(database, ledger)
-    is_event = feed.kind is FeedKind.EVENT
-    database.execute(
-        f"""
-        CREATE TABLE outcomes AS
-        WITH repeated AS (
-            SELECT row_key, min(pos) AS first_pos, count(DISTINCT content_hash) > 1 AS has_differences
-            FROM keyed WHERE rule IS NULL GROUP BY row_key HAVING count(*) > 1
-        )
-        SELECT k.pos, k.row_key, k.occurred_us,
-               CASE WHEN k.rule IS NULL AND r.has_differences THEN {len(rules) - 1} ELSE k.rule END AS rule,
-               CASE WHEN k.rule IS NOT NULL OR r.has_differences THEN 'rejected'
-                    WHEN k.pos <> r.first_pos THEN 'duplicate'
-                    WHEN k.content_hash = l.content_hash THEN 'unchanged'
-                    WHEN {is_event} AND l.row_key IS NOT NULL THEN 'amended'
-                    WHEN {_is_stale(feed, now)} THEN 'held'
-                    ELSE 'send' END AS outcome
-        FROM keyed AS k
-        LEFT JOIN repeated AS r ON r.row_key = k.row_key AND k.rule IS NULL
-        LEFT JOIN delivered AS l ON l.row_key = k.row_key
-        """  # noqa: S608
-    )
-    _note_rejections(database, expressions, files, rules)
-    counts = dict(database.execute("SELECT outcome, count(*) FROM outcomes GROUP BY outcome").fetchall())
-    ((latest,),) = database.execute("SELECT max(occurred_us) FROM outcomes WHERE outcome = 'held'").fetchall()
-    return Classified(counts, None if latest is None else _due(latest))
+def outcome_of(code: int) -> Outcome:
+    """The outcome that a row's code says."""
+    return Outcome.REJECTED if code >= REFUSED_BEFORE else Outcome(code)
 
 
-def _read_ledger(database: duckdb.DuckDBPyConnection, ledger: Sequence[Path]) -> None:
-    """The table `delivered`: the latest acknowledged content of each key."""
-    if not ledger:
-        database.execute("CREATE TABLE delivered (row_key VARCHAR, content_hash VARCHAR)")
-        return
-    paths = ", ".join(literal(str(path)) for path in ledger)
-    database.execute(
-        f"""
-        CREATE TABLE delivered AS
-        SELECT row_key, arg_max(content_hash, acknowledged_at) AS content_hash
-        FROM read_parquet([{paths}]) SEMI JOIN keyed USING (row_key) GROUP BY row_key
-        """  # noqa: S608
-    )
+class Classifier:
+    """One staged day against its ledger. First what the caller knows (`note_...`), then `counts` and `stream`, which agree."""
 
-
-def _is_stale(feed: Feed, now: datetime) -> str:
-    """Could still start a journey, and should not: older than the feed wants, or from before it went live."""
-    if feed.kind is not FeedKind.EVENT:
-        return "false"
-    reasons = []
-    if feed.max_trigger_age_hours is not None:
-        reasons.append(f"k.occurred_us < {_us(now - timedelta(hours=feed.max_trigger_age_hours))}")
-    if feed.live_from is not None:
-        live_from = feed.live_from if feed.live_from.tzinfo else feed.live_from.replace(tzinfo=UTC)
-        reasons.append(f"k.occurred_us < {_us(live_from)}")
-    if not reasons:
-        return "false"
-    return f"k.occurred_us > {_us(now - TRIGGER_WINDOW - HOLD_MARGIN)} AND ({' OR '.join(reasons)})"
-
-
-def _note_rejections(
-    database: duckdb.DuckDBPyConnection, expressions: FeedExpressions, files: Sequence[Path], rules: Sequence[Rule]
-) -> None:
-    table = pa.table(
-        {
-            "rule": pa.array(range(len(rules)), pa.int16()),
-            "reason": [rule.reason for rule in rules],
-            "column_name": pa.array([rule.column for rule in rules], pa.string()),
-            "message": [rule.message for rule in rules],
+    def __init__(
+        self,
+        database: duckdb.DuckDBPyConnection,
+        feed: Feed,
+        contract: Contract,
+        expressions: FeedExpressions,
+        files: Sequence[Path],
+        day: date | None,
+        now: datetime,
+        options: DeliveryOptions,
+    ) -> None:
+        self._database, self._feed, self._expressions = database, feed, expressions
+        self._now, self._options = now, options
+        self._rows = staged_rows(files)
+        self._compiled = compile_rules(feed, contract, day, now)
+        self.rules: tuple[Rule, ...] = (*self._compiled, size_rule(feed), *FOUND_BY_ENGINE)
+        self._delivered = ""
+        self._has_unknown = False
+        self._joins: list[str] = []  # what the small tables add to a row
+        self._flags = {
+            "~known_content": "NULL",
+            "~is_known": "false",
+            "~is_same": "false",
+            "~first_pos": "NULL",
+            "~has_differences": "false",
+            "~refused_content": "NULL",
+            "~gone_rule": "NULL",
+            "~is_superseded": "false",
         }
-    )
-    database.register("rules", table)
-    database.execute(
-        f"""
-        CREATE TABLE rejections AS
-        SELECT o.row_key, {expressions.business_key} AS business_key, u.reason, u.column_name, u.message
-        FROM {staged_rows(files)} AS s
-        INNER JOIN (SELECT pos, row_key, rule FROM outcomes WHERE outcome = 'rejected') AS o ON o.pos = s.pos
-        INNER JOIN rules AS u ON u.rule = o.rule
-        """  # noqa: S608
-    )
+
+    def note_delivered(self, delivered: str) -> None:
+        """Compare with *delivered*, a relation of the ledger's latest acknowledgements; empty text: nothing was delivered.
+
+        Call it first: it also finds the keys that stand in the day more than once.
+        """
+        has_repeated = self._find_repeated()
+        if delivered:
+            self._delivered = delivered
+            self._join(f"{delivered} AS l", 'l.row_key = k."~row_key"')
+            is_same = 'coalesce(l.source_hash = k."~source", false)' + (" AND r.row_key IS NULL" if has_repeated else "")
+            self._flags |= {"~known_content": "l.content_hash", "~is_known": "l.row_key IS NOT NULL", "~is_same": is_same}
+
+    def note_refused(self, rejections: str, version: str) -> None:
+        """Leave out what Customer.io refused in an earlier run (*rejections*), as long as row and contract stay as they were."""
+        replay = "".join(f" AND reason <> {literal(reason)}" for reason in sorted(self._options.replay))
+        if "all" not in self._options.replay and self._keep(
+            "refused",
+            f"SELECT DISTINCT row_key, content_hash FROM {rejections} "  # noqa: S608
+            f"WHERE starts_with(reason, 'customerio_') AND contract = {literal(version)}{replay}",
+        ):
+            self._join("refused AS p", 'p.row_key = k."~row_key"')
+            self._flags["~refused_content"] = "p.content_hash"
+
+    def note_gone(self, gone: str, person_key: Callable[[str], str], rule: Rule) -> None:
+        """Reject by *rule* the rows of people in the relation *gone*, whose row_key is *person_key* of the identifier.
+
+        A deleted person may come back: rows after the deletion's time are fine. A merged identifier never does.
+        """
+        until = "max(occurred_at)" if rule is PERSON_DELETED else "'infinity'::TIMESTAMPTZ"
+        name = f"gone_{len(self._joins)}"
+        if self._keep(
+            name,
+            f"SELECT identifier, {until} AS until FROM {self._people()} AS people "  # noqa: S608
+            f"INNER JOIN {gone} AS gone ON gone.row_key = {person_key('people.identifier')} GROUP BY identifier",
+        ):
+            person, moment = quoted(self._feed.identifier), quoted(self._feed.time_column)
+            self._join(name, f"{name}.identifier = k.{person} AND k.{moment} <= {name}.until")
+            code = f"CASE WHEN {name}.until IS NOT NULL THEN {FIRST_RULE + self.rules.index(rule)} END"
+            self._flags["~gone_rule"] = f"coalesce({self._flags['~gone_rule']}, {code})"
+
+    def note_superseded(self, acknowledged: str, day: str) -> None:
+        """Pass over rows whose key a later day of the feed has settled (*acknowledged*): what is older must not undo it."""
+        if self._keep("superseded", f"SELECT DISTINCT row_key FROM {acknowledged} WHERE day > {literal(day)}"):  # noqa: S608
+            self._join("superseded AS t", 't.row_key = k."~row_key"')
+            self._flags["~is_superseded"] = "t.row_key IS NOT NULL"
+
+    def note_unknown_people(self, known: Sequence[tuple[str, Callable[[str], str]]]) -> pa.ChunkedArray:
+        """Find who, among those with an undelivered row, is in none of *known*: relations, each with its key of an identifier.
+
+        Returns their identifiers. May be called again after some of them were delivered.
+        """
+        undelivered = f'ANTI JOIN {self._delivered} AS l ON l.row_key = k."~row_key"' if self._delivered else ""
+        strangers = "".join(
+            f" ANTI JOIN {relation} AS known_{n} ON known_{n}.row_key = {key('people.identifier')}"
+            for n, (relation, key) in enumerate(known)
+        )
+        self._database.execute("DROP TABLE IF EXISTS unknown_people")
+        people = self._people(undelivered)
+        if self._keep("unknown_people", f"SELECT identifier FROM {people} AS people{strangers}"):  # noqa: S608
+            self._has_unknown = True
+        return self._database.sql("SELECT identifier FROM unknown_people").to_arrow_table()["identifier"]
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """Code -> rows, and how many of them could start a campaign now; without encoding an operation."""
+        could_trigger = f'"~us" > {self._trigger_us()}' if self._feed.kind is FeedKind.EVENT else "true"
+        found = self._database.execute(
+            f'SELECT "~code", count(*), count(*) FILTER ({could_trigger}) FROM {self._coded()} GROUP BY 1'  # noqa: S608
+        )
+        return {code: (rows, young) for code, rows, young in found.fetchall()}
+
+    def stream(self) -> Iterator[pa.RecordBatch]:
+        """Every row in bounded batches: pos, code, occurred_us; what is sent also has row_key, content_hash, source_hash and
+        operation, what is rejected row_key, content_hash and business_key."""
+        e, is_sent, is_rejected = self._expressions, f'"~code" = {Outcome.SEND}', f'"~code" >= {REFUSED_BEFORE}'
+        yield from self._database.sql(
+            f"""
+            SELECT "~pos" AS pos, "~code" AS code, "~us" AS occurred_us,
+                   CASE WHEN {is_sent} OR {is_rejected} THEN "~row_key" END AS row_key,
+                   CASE WHEN {is_sent} OR {is_rejected} THEN "~content" END AS content_hash,
+                   CASE WHEN {is_sent} THEN "~source" END AS source_hash,
+                   CASE WHEN {is_rejected} THEN {e.business_key} END AS business_key,
+                   CASE WHEN {is_sent} THEN {e.operation} END AS operation
+            FROM {self._coded()}
+            """  # noqa: S608 - names and literals are quoted
+        ).to_arrow_reader(ROWS_PER_BATCH)
+
+    def _coded(self) -> str:
+        """All rows with their "~code". A CASE looks at what it needs only: an unchanged row is neither validated nor encoded."""
+        is_event, is_resend = self._feed.kind is FeedKind.EVENT, self._options.has_resend
+        unknown = Outcome.HELD if self._feed.unknown_person == "hold" else FIRST_RULE + self.rules.index(PERSON_UNKNOWN)
+        cases = (
+            ('"~is_same"', Outcome.UNCHANGED, not is_resend),
+            ('"~rule" IS NOT NULL', f'{FIRST_RULE} + "~rule"', True),
+            ('"~has_differences"', FIRST_RULE + self.rules.index(DUPLICATE_DIFFERS), True),
+            ('"~pos" <> "~first_pos"', Outcome.DUPLICATE, True),
+            ('"~content" = "~known_content"', Outcome.UNCHANGED, not is_resend),
+            ('"~is_known"', Outcome.AMENDED, is_event and not is_resend),
+            ('"~content" = "~refused_content"', REFUSED_BEFORE, True),
+            ('"~gone_rule" IS NOT NULL', '"~gone_rule"', True),
+            (f"{quoted(self._feed.identifier)} IN (SELECT identifier FROM unknown_people)", unknown, self._has_unknown),  # noqa: S608
+            ('"~is_superseded"', Outcome.SUPERSEDED, True),
+            (self._is_held(), Outcome.HELD, is_event),
+        )
+        chosen = " ".join(f"WHEN {condition} THEN {code}" for condition, code, is_asked in cases if is_asked)
+        code = f"(CASE {chosen} ELSE {Outcome.SEND} END)::SMALLINT"
+        return f'(SELECT *, {code} AS "~code" FROM {self._ruled(self._joined(self._rows))})'  # noqa: S608
+
+    def _find_repeated(self) -> bool:
+        keys = ", ".join(quoted(name) for name in self._feed.key_columns)
+        if not self._keep("suspects", f"SELECT hash({keys}) AS h FROM {self._rows} GROUP BY h HAVING count(*) > 1"):  # noqa: S608
+            return False
+        suspects = f"(SELECT * FROM {self._rows} WHERE hash({keys}) IN (SELECT h FROM suspects))"  # noqa: S608
+        count = self._keep(
+            "repeated",
+            'SELECT "~row_key" AS row_key, min("~pos") AS first_pos, count(DISTINCT "~content") > 1 AS has_differences '  # noqa: S608
+            f'FROM {self._ruled(self._joined(suspects))} WHERE "~rule" IS NULL GROUP BY 1 HAVING count(*) > 1',
+        )
+        if count:
+            self._join("repeated AS r", 'r.row_key = k."~row_key"')
+            self._flags |= {"~first_pos": "r.first_pos", "~has_differences": "coalesce(r.has_differences, false)"}
+        return bool(count)
+
+    def _joined(self, rows: str) -> str:
+        """*rows* with their keys, and what the small tables say of them."""
+        e = self._expressions
+        flags = ", ".join(f'{sql} AS "{name}"' for name, sql in self._flags.items())
+        return (
+            f'(SELECT k.*, {flags} FROM (SELECT *, {e.row_key} AS "~row_key", {e.source_hash} AS "~source", '  # noqa: S608
+            f'{e.occurred_us} AS "~us" FROM {rows}) AS k {" ".join(self._joins)})'
+        )
+
+    def _ruled(self, rows: str) -> str:
+        """*rows* (joined) with "~rule", "~attributes" and "~content"."""
+        e, last = self._expressions, len(self._compiled)
+        cases = " ".join(f"WHEN {rule.condition} THEN {number}" for number, rule in enumerate(self._compiled))
+        is_open = "false" if self._options.has_resend else '"~is_same"'
+        layer = f'(SELECT *, CASE WHEN NOT {is_open} THEN CASE {cases} END END AS "~broken" FROM {rows})'  # noqa: S608
+        layer = f'(SELECT *, CASE WHEN NOT {is_open} AND "~broken" IS NULL THEN {e.attributes} END AS {ATTRIBUTES} FROM {layer})'  # noqa: S608
+        # The exact size is measured only where the attributes alone come near the limit.
+        is_large = f"strlen({ATTRIBUTES}) > {OPERATION_BYTES - 2_000} AND strlen({e.operation}) - 1 > {OPERATION_BYTES}"
+        return (
+            f'(SELECT *, CASE WHEN {ATTRIBUTES} IS NOT NULL THEN {e.content_hash} END AS "~content", '  # noqa: S608
+            f'CASE WHEN {is_large} THEN {last} ELSE "~broken" END AS "~rule" FROM {layer})'
+        )
+
+    def _people(self, undelivered: str = "") -> str:
+        """The day's well-formed identifiers; with *undelivered*, a join, only those of some rows."""
+        identifier = quoted(self._feed.identifier)
+        shape = " AND ".join(f"({r.condition}) IS NOT TRUE" for r in self._compiled if r.column == self._feed.identifier)
+        rows = f'(SELECT *, {self._expressions.row_key} AS "~row_key" FROM {self._rows} WHERE {shape})'  # noqa: S608
+        return f"(SELECT DISTINCT k.{identifier} AS identifier FROM {rows} AS k {undelivered})"  # noqa: S608
+
+    def _is_held(self) -> str:
+        """Could still start a journey and should not: older than the feed wants, from before it went live, or of a backfill
+        that waits."""
+        reasons = []
+        if self._feed.max_trigger_age_hours is not None:
+            reasons.append(f'"~us" < {_us(self._now - timedelta(hours=self._feed.max_trigger_age_hours))}')
+        if self._feed.live_from is not None:
+            live_from = self._feed.live_from if self._feed.live_from.tzinfo else self._feed.live_from.replace(tzinfo=UTC)
+            reasons.append(f'"~us" < {_us(live_from)}')
+        if self._options.is_backfill and (self._options.on_backfill or self._feed.on_backfill) == "hold":
+            reasons.append("true")
+        return f'"~us" > {self._trigger_us()} AND ({" OR ".join(reasons)})' if reasons else "false"
+
+    def _trigger_us(self) -> int:
+        return _us(self._now - TRIGGER_WINDOW - HOLD_MARGIN)
+
+    def _join(self, table: str, condition: str) -> None:
+        self._joins.append(f"LEFT JOIN {table} ON {condition}")
+
+    def _keep(self, name: str, query: str) -> int:
+        """Make the table *name*; its number of rows."""
+        self._database.execute(f"CREATE TABLE {name} AS {query}")
+        ((count,),) = self._database.execute(f"SELECT count(*) FROM {name}").fetchall()  # noqa: S608
+        return count
 
 
-def _due(occurred_us: int) -> datetime:
+def due_at(occurred_us: int) -> datetime:
+    """When an event of that time can start no campaign any more."""
     return datetime.fromtimestamp(occurred_us / 1_000_000, UTC) + TRIGGER_WINDOW + HOLD_MARGIN
 
 

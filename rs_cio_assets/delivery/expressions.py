@@ -5,6 +5,7 @@ Everything is computed over columns. Names are quoted, literals escaped; a row's
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed, FeedKind
@@ -12,63 +13,88 @@ from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed, Fe
 # Part of every content hash: raise it when the encoding changes, so that people are sent anew rather than missed.
 HASH_VERSION = 1
 SEPARATOR = "chr(31)"
-# Digits of base 32 as DuckDB writes them, and as ULIDs want them (Crockford: no I, L, O, U).
-_BASE32, _CROCKFORD = "IJKLMNOPQRSTUV", "JKMNPQRSTVWXYZ"
+STAGED_SCALE = 10  # digits after the point of a staged decimal
+# A column of ours beside a feed's: the contract allows no such name.
+ATTRIBUTES = '"~attributes"'
+# An event's operation begins with its id: zeros here, which `packing.py` overwrites with the ULID of the row key.
+ULID_HEAD = '{"id":"'
+ULID_LENGTH = 26
 
 
 @dataclass(frozen=True)
 class FeedExpressions:
-    """DuckDB expressions over one staged row. *operation* ends with a comma, so that slices of many join to a batch.
+    """DuckDB expressions over one staged row.
 
-    row_key: 32 hex digits of the feed's event (or the feed) and the business key. content_hash: 32 hex digits of what would
-    be sent, without the time at which the warehouse was read. business_key: readable, for the rejections.
+    row_key: 32 hex digits of the feed's event (or the feed) and the business key. source_hash: 64 bits of everything that
+    decides about the operation; cheap, and comparable within one version of DuckDB and of the contract only. attributes: the
+    JSON object of the sent columns. content_hash: 32 hex digits of what would be sent, without the time at which the
+    warehouse was read. operation: JSON with a comma after it, so that slices of many join to a batch. Those two read
+    attributes as the column "~attributes". business_key: readable, for the rejections.
     """
 
     row_key: str
+    source_hash: str
+    attributes: str
     content_hash: str
+    operation: str
     business_key: str
     occurred_us: str
-    operation: str
 
 
 def compile_expressions(feed: Feed, contract: Contract, read_at_s: int) -> FeedExpressions:
     """The expressions of *feed*; *read_at_s* (unix seconds) is the version that identifies carry."""
-    scope = literal(feed.event_name or feed.name)
     keys = ", ".join(f"coalesce({_key_text(feed, name)}, '')" for name in feed.key_columns)
-    row_key = f"left(sha256(concat_ws({SEPARATOR}, {scope}, {keys})), 32)"
-    identifier, attributes = quoted(feed.identifier), _attributes(feed)
-    person = f"""concat('"identifiers":{{"{contract.workspace.identifier.customerio}":', to_json({identifier}), '}}')"""
-    occurred_s = _unix_seconds(quoted(feed.time_column))
-    if feed.kind is FeedKind.EVENT:
-        hashed = f"concat_ws({SEPARATOR}, {HASH_VERSION}, {person}, {occurred_s}, {attributes})"
-        name = f"to_json({scope})"
-        operation = (
-            f"""concat('{{"type":"person","action":"event","id":"', {ulid_from_row_key(row_key)}, '","name":', {name}, """
-            f"""',"timestamp":', {occurred_s}, ',', {person}, ',"attributes":', {attributes}, '}},')"""
-        )
-    else:
-        hashed = f"concat_ws({SEPARATOR}, {HASH_VERSION}, {person}, {attributes})"
-        operation = (
-            f"""concat('{{"type":"person","action":"identify","timestamp":{read_at_s},', {person}, """
-            f"""',"attributes":', {attributes}, '}},')"""
-        )
+    kind = feed.suppressed_column, feed.merged_column
+    decisive = (feed.identifier, *feed.key_columns, feed.time_column, *(n for n in kind if n), *feed.sent_columns)
+    salt = literal(f"{contract.version_of(feed)} {HASH_VERSION}")
+    operation, content = _operation(feed, contract, read_at_s)
     return FeedExpressions(
-        row_key=row_key,
-        content_hash=f"md5({hashed})",
+        row_key=row_key(feed, keys),
+        source_hash=f"hash({', '.join([salt, *map(quoted, dict.fromkeys(decisive))])})",
+        attributes=_attributes(feed),
+        content_hash=f"md5(concat_ws({SEPARATOR}, {HASH_VERSION}, {content}))",
+        operation=operation,
         business_key=f"concat_ws(' ', {keys})",
         occurred_us=f"epoch_us({quoted(feed.time_column)})",
-        operation=operation,
     )
 
 
-def ulid_from_row_key(row_key: str) -> str:
-    """The event id of a row key (32 hex digits): the same 128 bits in ULID form, 8 + 60 + 60 of them.
+def row_key(feed: Feed, key: str) -> str:
+    """The row key of *feed* for the business key *key*, an expression: 32 hex digits that no row of another feed has."""
+    return f"left(sha256(concat_ws({SEPARATOR}, {literal(feed.event_name or feed.name)}, {key})), 32)"
 
-    Customer.io takes ids of ULID shape only and does not read the time in them (customerio-api.md, S15).
-    """
-    parts = (("31, 2", 2), ("1, 15", 12), ("16, 15", 12))
-    digits = " || ".join(f"to_base(('0x' || substr(k, {cut}))::BIGINT, 32, {width})" for cut, width in parts)
-    return f"list_transform([{row_key}], lambda k: translate({digits}, '{_BASE32}', '{_CROCKFORD}'))[1]"
+
+def _operation(feed: Feed, contract: Contract, read_at_s: int) -> tuple[str, str]:
+    """The operation, and the expressions (joined by commas) that make its content."""
+    person = _person(contract, "identifiers", feed.identifier)
+    match feed.kind:
+        case FeedKind.EVENT:
+            at = _unix_seconds(quoted(feed.time_column))
+            head = f'{ULID_HEAD}{"0" * ULID_LENGTH}","type":"person","action":"event"'
+            head += f',"name":{json.dumps(feed.event_name)},"timestamp":'
+            parts = (literal(head), at, "','", person, """',"attributes":'""", ATTRIBUTES)
+            content = f"{person}, {at}, {ATTRIBUTES}"
+        case FeedKind.PEOPLE:
+            head = f'{{"type":"person","action":"identify","timestamp":{read_at_s},'
+            parts = (literal(head), person, """',"attributes":'""", ATTRIBUTES)
+            content = f"{person}, {ATTRIBUTES}"
+        case FeedKind.MERGE:
+            kept, gone = _person(contract, "primary", feed.identifier), _person(contract, "secondary", feed.merged_column or "")
+            parts = (literal('{"type":"person","action":"merge",'), kept, "','", gone)
+            content = f"{kept}, {gone}"
+        case FeedKind.DELETION:
+            parts = (literal('{"type":"person","action":"delete",'), person)
+            content = person
+        case FeedKind.SUPPRESSION:
+            action = f"CASE WHEN {quoted(feed.suppressed_column or '')} THEN 'suppress' ELSE 'unsuppress' END"
+            parts = (literal('{"type":"person","action":"'), action, """'",'""", person)
+            content = f"{person}, {action}"
+    return f"concat({', '.join(parts)}, '}},')", content
+
+
+def _person(contract: Contract, field: str, column: str) -> str:
+    """`"identifiers":{"id":"..."}` of the person that *column* names."""
+    return f"""concat('"{field}":{{"{contract.workspace.identifier.customerio}":', to_json({quoted(column)}), '}}')"""
 
 
 def quoted(name: str) -> str:
@@ -89,13 +115,15 @@ def _attributes(feed: Feed) -> str:
     for position, name in enumerate(required_first):
         column = feed.columns[name]
         value = json_value(quoted(name), column)
-        if column.on_null == "clear":
-            value = f"coalesce({value}, 'null')"
-        comma = "" if position == 0 else ","
-        pieces.append(f"""'{comma}"{name}":' || {value}""")
+        label = literal(f'{"," if position else ""}"{name}":')
+        if column.required:
+            pieces += [label, value]  # never null here: fewer copies
+        else:
+            pieces.append(f"{label} || " + (f"coalesce({value}, 'null')" if column.on_null == "clear" else value))
     if not required_first:
         return "'{}'"
-    if feed.columns[required_first[0]].required or feed.columns[required_first[0]].on_null == "clear":
+    first = feed.columns[required_first[0]]
+    if first.required or first.on_null == "clear":
         return f"concat('{{', {', '.join(pieces)}, '}}')"
     return f"concat('{{', ltrim(concat({', '.join(pieces)}), ','), '}}')"
 
@@ -106,8 +134,9 @@ def json_value(expression: str, column: Column) -> str:
         case ColumnType.STRING | ColumnType.FLOAT:
             return f"to_json({expression})::VARCHAR"
         case ColumnType.DECIMAL:
-            # Through text, never through a double: 410.90 would become 410.90000000000003.
-            return f"{expression}::DECIMAL(38, {column.scale})::VARCHAR"
+            # Through text, never through a double: 410.90 would become 410.90000000000003. A rule rejects further digits.
+            unused = STAGED_SCALE - (column.scale or 0) + (not column.scale)
+            return f"left({expression}::VARCHAR, -{unused})" if unused else f"{expression}::VARCHAR"
         case ColumnType.TIMESTAMP:
             return f"{_unix_seconds(expression)}::VARCHAR"
         case ColumnType.DATE:

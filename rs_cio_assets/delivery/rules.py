@@ -46,35 +46,59 @@ DUPLICATE_DIFFERS = Rule(
     "Several rows of this day share the business key and differ, so none of them was sent. Look for a join in the view that "
     "multiplies rows, or add a column to business_key.",
 )
+PERSON_UNKNOWN = Rule(
+    "person_unknown",
+    None,
+    "false",
+    "The people view has no deliverable row of this person, so the event would make a bare profile. Add the person to the view "
+    "or mend their row, or set unknown_person in the contract, and run the day again.",
+)
+PERSON_DELETED = Rule(
+    "person_deleted",
+    None,
+    "false",
+    "The person was deleted after this row's time; sending it would make a new profile of them. Leave deleted people out of the "
+    "view.",
+)
+PERSON_MERGED = Rule(
+    "person_merged",
+    None,
+    "false",
+    "This identifier was merged into another person; sending the row would make a second profile. Give the identifier that "
+    "stayed in the view.",
+)
+# Rules over more than the row itself; the engine finds who breaks them.
+FOUND_BY_ENGINE = (DUPLICATE_DIFFERS, PERSON_UNKNOWN, PERSON_DELETED, PERSON_MERGED)
 OPERATION_TOO_LARGE = "operation_too_large"
 
 
-def compile_rules(feed: Feed, contract: Contract, day: date, now: datetime) -> tuple[Rule, ...]:
-    """All rules of *feed* for rows of *day*. DUPLICATE_DIFFERS and the size of an operation are found by the engine."""
+def compile_rules(feed: Feed, contract: Contract, day: date | None, now: datetime) -> tuple[Rule, ...]:
+    """All rules of *feed* for rows of *day* (None: of any day). FOUND_BY_ENGINE and the size of an operation come on top."""
+    people = (feed.identifier, feed.merged_column) if feed.merged_column else (feed.identifier,)
     return (
-        *_identifier_rules(feed, contract),
+        *(rule for name in people for rule in _identifier_rules(name, contract)),
+        *_kind_rules(feed),
         *_key_rules(feed),
         *_time_rules(feed, day, now),
         *(rule for name, column in feed.columns.items() for rule in _column_rules(feed, contract, name, column)),
     )
 
 
-def size_rule(feed: Feed, operation: str) -> Rule:
-    """An operation that Customer.io would refuse for its size."""
+def size_rule(feed: Feed) -> Rule:
+    """An operation that Customer.io would refuse for its size; the engine measures it."""
     texts = [n for n in feed.sent_columns if feed.columns[n].type in {ColumnType.STRING, ColumnType.JSON}]
     suspects = ", ".join(texts) or "the sent columns"
     return Rule(
         OPERATION_TOO_LARGE,
         None,
-        f"strlen({operation}) - 1 > {OPERATION_BYTES}",
+        "false",
         f"The whole operation is larger than {OPERATION_BYTES:,} bytes. Shorten the largest of {suspects}, "
         "or set is_sent: false for it in the contract.",
     )
 
 
-def _identifier_rules(feed: Feed, contract: Contract) -> Iterator[Rule]:
-    name, shape = feed.identifier, contract.workspace.identifier.pattern
-    column = quoted(name)
+def _identifier_rules(name: str, contract: Contract) -> Iterator[Rule]:
+    column, shape = quoted(name), contract.workspace.identifier.pattern
     yield Rule(
         "identifier_missing",
         name,
@@ -95,9 +119,26 @@ def _identifier_rules(feed: Feed, contract: Contract) -> Iterator[Rule]:
     )
 
 
+def _kind_rules(feed: Feed) -> Iterator[Rule]:
+    if feed.merged_column:
+        yield Rule(
+            "merge_with_itself",
+            feed.merged_column,
+            f"{quoted(feed.merged_column)} = {quoted(feed.identifier)}",
+            f"{feed.merged_column} and {feed.identifier} name the same person. {_MEND_VIEW}",
+        )
+    if feed.suppressed_column:
+        yield Rule(
+            "required_missing",
+            feed.suppressed_column,
+            f"{quoted(feed.suppressed_column)} IS NULL",
+            f"{feed.suppressed_column} is null: neither suppress nor unsuppress. {_MEND_VIEW}",
+        )
+
+
 def _key_rules(feed: Feed) -> Iterator[Rule]:
     for name in feed.key_columns:
-        if name != feed.identifier:
+        if name not in {feed.identifier, feed.merged_column}:
             yield Rule(
                 "business_key_missing",
                 name,
@@ -106,11 +147,9 @@ def _key_rules(feed: Feed) -> Iterator[Rule]:
             )
 
 
-def _time_rules(feed: Feed, day: date, now: datetime) -> Iterator[Rule]:
+def _time_rules(feed: Feed, day: date | None, now: datetime) -> Iterator[Rule]:
     name = feed.time_column
     us = f"epoch_us({quoted(name)})"
-    start = calendar.timegm(day.timetuple()) * 1_000_000
-    end = start + 86_400_000_000
     latest = int((now + FUTURE_TOLERANCE).timestamp()) * 1_000_000
     yield Rule("time_missing", name, f"{quoted(name)} IS NULL", f"{name} is null. {_MEND_VIEW}")
     yield Rule("time_before_2000", name, f"{us} < {_us(_EARLIEST)}", f"{name} is before 2000: a default date. {_MEND_VIEW}")
@@ -126,17 +165,19 @@ def _time_rules(feed: Feed, day: date, now: datetime) -> Iterator[Rule]:
         f"{us} > {latest}",
         f"{name} is more than 5 minutes in the future: local time sold as UTC? Convert it in the view.",
     )
-    yield Rule(
-        "time_outside_day",
-        name,
-        f"{us} < {start} OR {us} >= {end}",
-        f"{name} is not within {day} UTC. Run the export of this day again.",
-    )
+    if day is not None:
+        start = calendar.timegm(day.timetuple()) * 1_000_000
+        yield Rule(
+            "time_outside_day",
+            name,
+            f"{us} < {start} OR {us} >= {start + 86_400_000_000}",
+            f"{name} is not within {day} UTC. Run the export of this day again.",
+        )
 
 
 def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> Iterator[Rule]:
     value = quoted(name)
-    if column.required and name not in {feed.identifier, feed.time_column, *feed.key_columns}:
+    if column.required and name not in {feed.identifier, feed.time_column, feed.suppressed_column, *feed.key_columns}:
         yield Rule("required_missing", name, f"{value} IS NULL", f"{name} is null and required. {_MEND_VIEW}")
     if column.type is ColumnType.JSON:
         yield Rule(
@@ -195,7 +236,8 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
 def _has_no_json_number(value: str) -> str:
     # DuckDB takes NaN and infinities, in any case of letters, for JSON and writes them out again.
     without_strings = rf"""regexp_replace(try(json({value})), '"(?:[^"\\]|\\.)*"', '', 'g')"""
-    return f"regexp_matches({without_strings}, '(?i)nan|inf')"
+    # The cheap look comes first: few rows hold such letters at all.
+    return f"(({value} ILIKE '%nan%' OR {value} ILIKE '%inf%') AND regexp_matches({without_strings}, '(?i)nan|inf'))"
 
 
 def _limit_bytes(feed: Feed, name: str, column: Column) -> int | None:

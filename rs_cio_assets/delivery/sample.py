@@ -12,7 +12,7 @@ from uuid import uuid4
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.delivery.classify import staged_rows
 from rs_cio_assets.delivery.database import open_database
-from rs_cio_assets.delivery.expressions import compile_expressions, literal, quoted
+from rs_cio_assets.delivery.expressions import ATTRIBUTES, compile_expressions, literal, quoted
 from rs_cio_assets.delivery.ledger import ledger_files
 from rs_cio_assets.store import Store, load_manifest
 
@@ -52,7 +52,7 @@ def sample_delivered(feed: Feed, contract: Contract, store: Store, days: Sequenc
                 f"""
                 WITH staged AS (
                     SELECT {columns}, {expressions.row_key} AS row_key, {expressions.content_hash} AS content_hash
-                    FROM {staged}
+                    FROM (SELECT *, {expressions.attributes} AS {ATTRIBUTES} FROM {staged})
                 )
                 SELECT {columns} FROM staged
                 SEMI JOIN (SELECT * FROM sampled WHERE day = ?) AS wanted USING (row_key, content_hash)

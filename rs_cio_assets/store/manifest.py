@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from rs_cio_assets.errors import StoreRefused
 from rs_cio_assets.store.objects import Store
 
+STAGED = "staged"
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -41,7 +43,8 @@ class StagedFile:
 class Manifest:
     """One staged day. *columns* are (name, contract type) in the files' order; *read_at* is aware UTC.
 
-    *extra_columns* are those of the view that the contract does not list: they are not read.
+    *extra_columns* are those of the view that the contract does not list: they are not read. *view_rows* are all rows of the
+    view, of any day, in the same snapshot; counted for feeds with a brake only.
     """
 
     feed: str
@@ -53,11 +56,12 @@ class Manifest:
     columns: tuple[tuple[str, str], ...]
     read_at: datetime
     extra_columns: tuple[str, ...] = ()
+    view_rows: int | None = None
 
 
 def staged_prefix(feed: str, day: str) -> str:
     """Where a day's files and manifest stand."""
-    return f"staged/{feed}/{day}/"
+    return f"{STAGED}/{feed}/{day}/"
 
 
 def save_manifest(store: Store, manifest: Manifest) -> None:
@@ -77,6 +81,7 @@ def save_manifest(store: Store, manifest: Manifest) -> None:
         "columns": manifest.columns,
         "read_at": manifest.read_at.astimezone(UTC).isoformat(),
         "extra_columns": manifest.extra_columns,
+        "view_rows": manifest.view_rows,
     }
     store.put(_key(manifest.feed, manifest.day), json.dumps(document, indent=1).encode())
 
@@ -102,6 +107,7 @@ def load_manifest(store: Store, feed: str, day: str) -> Manifest | None:
             columns=tuple((name, kind) for name, kind in document["columns"]),
             read_at=datetime.fromisoformat(document["read_at"]),
             extra_columns=tuple(document["extra_columns"]),
+            view_rows=document.get("view_rows"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreRefused(

@@ -2,6 +2,7 @@
 
 from rs_cio_assets.warehouse.connection import Session, Warehouse
 from rs_cio_assets.warehouse.fingerprint import count_undated, read_fingerprints
+from rs_cio_assets.warehouse.people import stage_people
 from rs_cio_assets.warehouse.stage import stage_days
 from rs_cio_assets.warehouse.views import ColumnDifference, ViewColumn, compare_columns, create_view, describe_view
 
@@ -16,4 +17,5 @@ __all__ = [
     "describe_view",
     "read_fingerprints",
     "stage_days",
+    "stage_people",
 ]

@@ -45,3 +45,8 @@ def count_undated(session: Session, feed: Feed) -> int:
         f"WHERE {sql.quoted(feed.time_column)} IS NULL AND {sql.quoted(feed.loaded_at)} IS NULL"
     )
     return int(rows[0][0])
+
+
+def count_rows(session: Session, feed: Feed) -> int:
+    """All rows of the view, of any day."""
+    return int(session.fetch(f"SELECT COUNT(*) FROM {sql.view_name(feed)}")[0][0])  # noqa: S608

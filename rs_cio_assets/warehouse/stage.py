@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from rs_cio_assets.contract.models import Column, ColumnType, Feed
 from rs_cio_assets.errors import MismatchError, WarehouseRefused
 from rs_cio_assets.store import Manifest, StagedFile, Store, save_manifest
-from rs_cio_assets.store.manifest import staged_prefix
+from rs_cio_assets.store.manifest import STAGED, staged_prefix
 from rs_cio_assets.store.objects import refused_by_disk
 from rs_cio_assets.warehouse import sql
 from rs_cio_assets.warehouse.connection import Row, Session
-from rs_cio_assets.warehouse.fingerprint import read_fingerprints
+from rs_cio_assets.warehouse.fingerprint import count_rows, read_fingerprints
 from rs_cio_assets.warehouse.views import compare_columns, describe_view
 
 ROWS_PER_FILE = 500_000
@@ -76,8 +76,9 @@ def stage_days(
     session.commit()
     read_at = now()
     fingerprints = read_fingerprints(session, feed, days)
+    view_rows = count_rows(session, feed) if feed.kind.is_irreversible else None
     with tempfile.TemporaryDirectory(prefix="rs-cio-stage-") as scratch:
-        staged = _StagedDays(feed, store, Path(scratch))
+        staged = StagedDays(feed, store, Path(scratch))
         try:
             _copy_rows(session, feed, days, staged, on_progress)
         except OSError as error:
@@ -104,6 +105,7 @@ def stage_days(
             columns=tuple((name, column.type.value) for name, column in feed.columns.items()),
             read_at=read_at,
             extra_columns=difference.extra,
+            view_rows=view_rows,
         )
         save_manifest(store, manifests[day])
         staged.remove_superseded(day)
@@ -114,7 +116,7 @@ def _copy_rows(
     session: Session,
     feed: Feed,
     days: Sequence[str],
-    staged: _StagedDays,
+    staged: StagedDays,
     on_progress: Callable[[int], None] | None,
 ) -> None:
     names = ", ".join(sql.quoted(name) for name in feed.columns)
@@ -133,10 +135,12 @@ def _copy_rows(
     session.run(f"CLOSE {_CURSOR}")
 
 
-class _StagedDays:
+class StagedDays:
     """Writes rows, ordered by day, to one Parquet file at a time and moves each whole file into the store."""
 
-    def __init__(self, feed: Feed, store: Store, scratch: Path) -> None:
+    def __init__(self, feed: Feed, store: Store, scratch: Path, *, area: str = STAGED) -> None:
+        """*area* is the first part of the files' keys."""
+        self._area = area
         self.files: dict[str, list[StagedFile]] = {}
         self._feed = feed
         self._schema = staged_schema(feed)
@@ -149,9 +153,11 @@ class _StagedDays:
         self._pending: list[Row] = []  # rows of self._day that are not yet a row group
 
     def rows(self, day: str) -> int:
+        """Rows written so far."""
         return sum(file.rows for file in self.files.get(day, ()))
 
     def add(self, rows: list[Row]) -> None:
+        """Write rows of (day, the contract's columns in their order)."""
         for day, group in groupby(rows, key=lambda row: _iso(row[0])):
             if day != self._day or self._rows_in_file >= ROWS_PER_FILE:
                 self.finish()
@@ -168,7 +174,7 @@ class _StagedDays:
         self._writer.close()
         self._writer = None
         files = self.files.setdefault(self._day, [])
-        key = f"{staged_prefix(self._feed.name, self._day)}{self._read_id}/part-{len(files):05d}.parquet"
+        key = f"{self._area}/{self._feed.name}/{self._day}/{self._read_id}/part-{len(files):05d}.parquet"
         size = self._path.stat().st_size
         self._store.put_file(key, self._path)
         self._path.unlink()
@@ -176,9 +182,11 @@ class _StagedDays:
         self._rows_in_file = 0
 
     def discard(self) -> None:
+        """Remove what was written."""
         self._store.delete([file.key for files in self.files.values() for file in files])
 
     def remove_superseded(self, day: str) -> None:
+        """Remove the files of earlier reads."""
         kept = {file.key for file in self.files.get(day, ())}
         stored = self._store.list(staged_prefix(self._feed.name, day))
         self._store.delete([key for key in stored if key.endswith(".parquet") and key not in kept])

@@ -159,7 +159,7 @@ def test_all_problems_of_all_files_are_told_at_once(folder: Path):
     others = [
         (
             replace("feeds/people.yaml", "kind: people", "kind: folk"),
-            "feeds/people.yaml:2: kind: found 'folk'; allowed: 'people'",
+            "feeds/people.yaml:2: kind: found 'folk'; allowed: 'merge', 'deletion'",
         ),
         (replace("feeds/order_completed.yaml", "freshness_hours: 30\n", ""), "feeds/order_completed.yaml:1: freshness_hours: is"),
     ]

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import SHIPPED, Column, Contract, Feed, load_contract
-from rs_cio_assets.contract.models import MAX_ATTRIBUTES, SNAKE_CASE, TITLE_CASE
+from rs_cio_assets.contract.kinds import TITLE_CASE
+from rs_cio_assets.contract.models import MAX_ATTRIBUTES, SNAKE_CASE
 from rs_cio_assets.contract.schema import schema_files
 from rs_cio_assets_tests.staging import contract_of, feed_of
 

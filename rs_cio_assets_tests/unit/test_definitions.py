@@ -165,7 +165,7 @@ def test_a_broken_contract_does_not_validate_and_is_named(tmp_path: Path):
     people.write_text(people.read_text().replace("kind: people", "kind: folk", 1))
     done = validate(tmp_path, folder)
     assert done.returncode != 0
-    assert "feeds/people.yaml:2: kind: found 'folk'; allowed: 'people' or 'event'" in done.stdout + done.stderr
+    assert "feeds/people.yaml:2: kind: found 'folk'; allowed: 'merge'" in done.stdout + done.stderr
 
 
 def test_the_readme_lists_the_shipped_feeds():

@@ -1,0 +1,54 @@
+"""Who has been delivered, over all days of a feed: the keys of its ledger, with a cache so that a lookup reads few files.
+
+The cache `keys/<feed>.parquet` can be removed at any time; it is made anew from the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from rs_cio_assets.contract.models import Feed
+from rs_cio_assets.delivery.expressions import literal
+from rs_cio_assets.store import Store
+
+FOLD_SEGMENTS = 64  # a lookup that finds more segments outside of the cache writes the cache anew
+_FOLDED = "segments"
+# The day stands in a segment's path; the store may have replaced the slashes of a fetched file's name.
+_DAY = r"regexp_extract(filename, '(\d{4}-\d{2}-\d{2})[/~][^/~]*$', 1)"
+
+
+def acknowledged_keys(database: duckdb.DuckDBPyConnection, store: Store, feed: Feed, scratch: Path) -> str:
+    """A DuckDB relation (row_key, day, occurred_at) of everything acknowledged for *feed*; a key may stand there repeatedly.
+
+    *day* is the ISO day of the partition. Reads the ledger of all days, most of it from the cache.
+    """
+    cache = f"keys/{feed.name}.parquet"
+    segments = {key for key in store.list(f"ledger/{feed.name}/") if key.endswith(".parquet")}
+    parts, fresh = [], segments
+    if cache in store.list(cache):
+        path = store.fetch(cache, scratch)
+        folded = set(json.loads((pq.read_metadata(path).metadata or {})[_FOLDED.encode()]))
+        parts.append(f"SELECT row_key, day, occurred_at FROM read_parquet({literal(str(path))})")  # noqa: S608 - paths of our own
+        fresh = segments - folded
+    if fresh:
+        paths = ", ".join(literal(str(store.fetch(key, scratch))) for key in sorted(fresh))
+        parts.append(
+            f"SELECT row_key, {_DAY} AS day, occurred_at FROM read_parquet([{paths}], filename = true)"  # noqa: S608
+        )
+    if not parts:
+        return "(SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS day, NULL::TIMESTAMPTZ AS occurred_at LIMIT 0)"
+    relation = f"({' UNION ALL '.join(parts)})"
+    if len(fresh) <= FOLD_SEGMENTS:
+        return relation
+    target = scratch / f"{feed.name}.keys.parquet"
+    database.execute(
+        f"COPY (SELECT row_key, max(day) AS day, max(occurred_at) AS occurred_at FROM {relation} GROUP BY row_key) "  # noqa: S608
+        f"TO {literal(str(target))} "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{_FOLDED}: {literal(json.dumps(sorted(segments)))}}})"
+    )
+    store.put_file(cache, target)
+    return f"(SELECT row_key, day, occurred_at FROM read_parquet({literal(str(target))}))"  # noqa: S608
