@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from rs_cio_assets.cli_delivery import COMMANDS, DAY
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT
 
@@ -23,21 +24,6 @@ DAGSTER_PORT = 3000
 DAYS = 14
 CUSTOMERS = 3_000
 Command = Callable[..., Any]
-
-
-class _DayType(click.ParamType):
-    name = "YYYY-MM-DD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        if isinstance(value, date):
-            return value
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a day such as 2026-11-20", param, ctx)
-
-
-_DAY = _DayType()
 
 
 def _port_options(command: Command) -> Command:
@@ -56,6 +42,10 @@ def rs_cio() -> None:
     """Redshift export views to Customer.io feeds, as Dagster assets by day."""
 
 
+for _command in COMMANDS:
+    rs_cio.add_command(_command)
+
+
 @rs_cio.command()
 @_port_options
 @click.option("--once", is_flag=True, help="Exit when done: 0 when all is well, 1 when not.")
@@ -63,8 +53,8 @@ def rs_cio() -> None:
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The CDNOW file.")
 @click.option("--customers", type=click.IntRange(1), default=CUSTOMERS, show_default=True, help="Skincare shop's size.")
 @click.option("--days", type=click.IntRange(1, 730), default=DAYS, show_default=True, help="Finished days to sync.")
-@click.option("--from", "first_day", type=_DAY, help="First day (UTC), in place of --days.")
-@click.option("--to", "last_day", type=_DAY, help="Last day (UTC); default yesterday.")
+@click.option("--from", "first_day", type=DAY, help="First day (UTC), in place of --days.")
+@click.option("--to", "last_day", type=DAY, help="Last day (UTC); default yesterday.")
 @click.option("--days-per-run", type=click.IntRange(1), default=1, show_default=True, help="Days in one Dagster run.")
 def demo(
     *,

@@ -16,6 +16,7 @@ from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, D
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from rs_cio_assets.assets import feed_key
 from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -90,6 +91,25 @@ def sync_days(
         yield _run(defs, instance, SYNC_DAY, days=chunk, tags={"rs_cio/reason": reason})
 
 
+def replay_days(
+    defs: Definitions, instance: DagsterInstance, feed_name: str, days: Sequence[str], config: Mapping[str, Any]
+) -> Iterator[JobOutcome]:
+    """One run for each of *days*, oldest first, that delivers what is staged of the feed with *config* (`FeedConfig`).
+
+    The export is left out. Ctrl-C as in `sync_days`.
+    """
+    for day in sorted(days):
+        yield _run(
+            defs,
+            instance,
+            SYNC_DAY,
+            days=(day,),
+            tags={"rs_cio/reason": "replay"},
+            feed=feed_key(feed_name),
+            config=config,
+        )
+
+
 def _run(
     defs: Definitions,
     instance: DagsterInstance,
@@ -97,18 +117,26 @@ def _run(
     *,
     days: tuple[str, ...] = (),
     tags: Mapping[str, str] | None = None,
+    feed: AssetKey | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
+    """One run of a job; with *feed*, of that asset alone, with its *config*."""
+    job = defs.resolve_job_def(job_name)
+    if feed:
+        # Left to itself, a selection of assets brings in every check of theirs, also those that the job leaves out.
+        checks = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key == feed}
+        job = job.get_subset(asset_selection={feed}, asset_check_selection=checks)
     tags = dict(tags or {})
     if len(days) > 1:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
     run_id = str(uuid4())
     try:
-        result = defs.resolve_job_def(job_name).execute_in_process(
+        result = job.execute_in_process(
             instance=instance,
             partition_key=days[0] if len(days) == 1 else None,
             tags=tags,
             raise_on_error=False,
-            run_config=QUIET,
+            run_config={**QUIET, "ops": {feed.to_python_identifier(): {"config": config}}} if feed else QUIET,
             run_id=run_id,
         )
     except KeyboardInterrupt:

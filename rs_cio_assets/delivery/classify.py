@@ -33,6 +33,7 @@ from rs_cio_assets.delivery.rules import (
 TRIGGER_WINDOW = timedelta(hours=72)
 HOLD_MARGIN = timedelta(minutes=5)
 ROWS_PER_BATCH = 8_192  # larger Arrow batches cost cache and memory (performance.md, section A)
+_KEYED = ('"~row_key"', '"~source"', '"~us"')
 _FILE_STRIDE = 10_000_000_000  # a row's position: its file's number times this, plus its place in the file
 # A row's code is its outcome; of a rejected row, this plus the number of the rule that it breaks.
 FIRST_RULE = 100
@@ -85,7 +86,7 @@ class Classifier:
         self._rows = staged_rows(files)
         self._compiled = compile_rules(feed, contract, day, now)
         self.rules: tuple[Rule, ...] = (*self._compiled, size_rule(feed), *FOUND_BY_ENGINE)
-        self._delivered = ""
+        self.rows_unchanged = 0  # set aside by note_delivered
         self._has_unknown = False
         self._joins: list[str] = []  # what the small tables add to a row
         self._flags = {
@@ -99,17 +100,30 @@ class Classifier:
             "~is_superseded": "false",
         }
 
-    def note_delivered(self, delivered: str) -> None:
+    def note_delivered(self, delivered: str, *, is_complete: bool = False) -> None:
         """Compare with *delivered*, a relation of the ledger's latest acknowledgements; empty text: nothing was delivered.
 
-        Call it first: it also finds the keys that stand in the day more than once.
+        Call it first: it also finds the keys that stand in the day more than once. With *is_complete* most rows are expected to
+        be delivered already: the others are set aside at once, and all that follows looks at those only.
         """
         has_repeated = self._find_repeated()
-        if delivered:
-            self._delivered = delivered
-            self._join(f"{delivered} AS l", 'l.row_key = k."~row_key"')
-            is_same = 'coalesce(l.source_hash = k."~source", false)' + (" AND r.row_key IS NULL" if has_repeated else "")
-            self._flags |= {"~known_content": "l.content_hash", "~is_known": "l.row_key IS NOT NULL", "~is_same": is_same}
+        if not delivered:
+            return
+        is_same = 'coalesce(l.source_hash = k."~source", false)' + (" AND r.row_key IS NULL" if has_repeated else "")
+        self._flags |= {"~known_content": "l.content_hash", "~is_known": "l.row_key IS NOT NULL", "~is_same": is_same}
+        self._join(f"{delivered} AS l", 'l.row_key = k."~row_key"')
+        if not is_complete or self._options.has_resend:
+            return
+        changed = self._keep(
+            "changed",
+            f'SELECT * EXCLUDE ({", ".join(_KEYED)}, {", ".join(map(quoted, self._flags))}), "~known_content" AS "~l_content", '  # noqa: S608
+            f'"~is_known" AS "~l_is_known" FROM {self._joined(self._rows)} WHERE NOT "~is_same"',
+        )
+        ((count,),) = self._database.execute(f"SELECT count(*) FROM {self._rows}").fetchall()  # noqa: S608
+        self.rows_unchanged = count - changed
+        self._rows = "changed"
+        del self._joins[-1]
+        self._flags |= {"~known_content": 'k."~l_content"', "~is_known": 'k."~l_is_known"', "~is_same": "false"}
 
     def note_refused(self, rejections: str, version: str) -> None:
         """Leave out what Customer.io refused in an earlier run (*rejections*), as long as row and contract stay as they were."""
@@ -150,13 +164,12 @@ class Classifier:
 
         Returns their identifiers. May be called again after some of them were delivered.
         """
-        undelivered = f'ANTI JOIN {self._delivered} AS l ON l.row_key = k."~row_key"' if self._delivered else ""
         strangers = "".join(
             f" ANTI JOIN {relation} AS known_{n} ON known_{n}.row_key = {key('people.identifier')}"
             for n, (relation, key) in enumerate(known)
         )
         self._database.execute("DROP TABLE IF EXISTS unknown_people")
-        people = self._people(undelivered)
+        people = self._people('WHERE NOT "~is_known"')
         if self._keep("unknown_people", f"SELECT identifier FROM {people} AS people{strangers}"):  # noqa: S608
             self._has_unknown = True
         return self._database.sql("SELECT identifier FROM unknown_people").to_arrow_table()["identifier"]
@@ -167,11 +180,13 @@ class Classifier:
         found = self._database.execute(
             f'SELECT "~code", count(*), count(*) FILTER ({could_trigger}) FROM {self._coded()} GROUP BY 1'  # noqa: S608
         )
-        return {code: (rows, young) for code, rows, young in found.fetchall()}
+        counts = {code: (rows, young) for code, rows, young in found.fetchall()}
+        rows, young = counts.get(Outcome.UNCHANGED, (0, 0))
+        return counts | {int(Outcome.UNCHANGED): (rows + self.rows_unchanged, young)}
 
     def stream(self) -> Iterator[pa.RecordBatch]:
-        """Every row in bounded batches: pos, code, occurred_us; what is sent also has row_key, content_hash, source_hash and
-        operation, what is rejected row_key, content_hash and business_key."""
+        """Every row that is not set aside, in bounded batches and in no order: pos, code, occurred_us; what is sent also has
+        row_key, content_hash, source_hash and operation, what is rejected row_key, content_hash and business_key."""
         e, is_sent, is_rejected = self._expressions, f'"~code" = {Outcome.SEND}', f'"~code" >= {REFUSED_BEFORE}'
         yield from self._database.sql(
             f"""
@@ -186,7 +201,7 @@ class Classifier:
         ).to_arrow_reader(ROWS_PER_BATCH)
 
     def _coded(self) -> str:
-        """All rows with their "~code". A CASE looks at what it needs only: an unchanged row is neither validated nor encoded."""
+        """All rows with their "~code"."""
         is_event, is_resend = self._feed.kind is FeedKind.EVENT, self._options.has_resend
         unknown = Outcome.HELD if self._feed.unknown_person == "hold" else FIRST_RULE + self.rules.index(PERSON_UNKNOWN)
         cases = (
@@ -224,19 +239,19 @@ class Classifier:
     def _joined(self, rows: str) -> str:
         """*rows* with their keys, and what the small tables say of them."""
         e = self._expressions
+        row_key, source, us = _KEYED
         flags = ", ".join(f'{sql} AS "{name}"' for name, sql in self._flags.items())
-        return (
-            f'(SELECT k.*, {flags} FROM (SELECT *, {e.row_key} AS "~row_key", {e.source_hash} AS "~source", '  # noqa: S608
-            f'{e.occurred_us} AS "~us" FROM {rows}) AS k {" ".join(self._joins)})'
-        )
+        keyed = f"(SELECT *, {e.row_key} AS {row_key}, {e.source_hash} AS {source}, {e.occurred_us} AS {us} FROM {rows})"  # noqa: S608
+        return f"(SELECT k.*, {flags} FROM {keyed} AS k {' '.join(self._joins)})"  # noqa: S608
 
     def _ruled(self, rows: str) -> str:
-        """*rows* (joined) with "~rule", "~attributes" and "~content"."""
+        """*rows* (joined) with "~rule", "~attributes" and "~content". An unchanged row is neither validated nor encoded."""
         e, last = self._expressions, len(self._compiled)
         cases = " ".join(f"WHEN {rule.condition} THEN {number}" for number, rule in enumerate(self._compiled))
-        is_open = "false" if self._options.has_resend else '"~is_same"'
-        layer = f'(SELECT *, CASE WHEN NOT {is_open} THEN CASE {cases} END END AS "~broken" FROM {rows})'  # noqa: S608
-        layer = f'(SELECT *, CASE WHEN NOT {is_open} AND "~broken" IS NULL THEN {e.attributes} END AS {ATTRIBUTES} FROM {layer})'  # noqa: S608
+        is_open = "NOT false" if self._options.has_resend else 'NOT "~is_same"'
+        layer = f"(SELECT *{e.texts} FROM {rows})"  # noqa: S608
+        layer = f'(SELECT *, CASE WHEN {is_open} THEN CASE {cases} END END AS "~broken" FROM {layer})'  # noqa: S608
+        layer = f'(SELECT *, CASE WHEN {is_open} AND "~broken" IS NULL THEN {e.attributes} END AS {ATTRIBUTES} FROM {layer})'  # noqa: S608
         # The exact size is measured only where the attributes alone come near the limit.
         is_large = f"strlen({ATTRIBUTES}) > {OPERATION_BYTES - 2_000} AND strlen({e.operation}) - 1 > {OPERATION_BYTES}"
         return (
@@ -244,12 +259,12 @@ class Classifier:
             f'CASE WHEN {is_large} THEN {last} ELSE "~broken" END AS "~rule" FROM {layer})'
         )
 
-    def _people(self, undelivered: str = "") -> str:
-        """The day's well-formed identifiers; with *undelivered*, a join, only those of some rows."""
+    def _people(self, where: str = "") -> str:
+        """The day's well-formed identifiers; with *where* only those of some rows (joined)."""
         identifier = quoted(self._feed.identifier)
         shape = " AND ".join(f"({r.condition}) IS NOT TRUE" for r in self._compiled if r.column == self._feed.identifier)
-        rows = f'(SELECT *, {self._expressions.row_key} AS "~row_key" FROM {self._rows} WHERE {shape})'  # noqa: S608
-        return f"(SELECT DISTINCT k.{identifier} AS identifier FROM {rows} AS k {undelivered})"  # noqa: S608
+        rows = f"(SELECT * FROM {self._rows} WHERE {shape})"  # noqa: S608
+        return f"(SELECT DISTINCT {identifier} AS identifier FROM {self._joined(rows) if where else rows} {where})"  # noqa: S608
 
     def _is_held(self) -> str:
         """Could still start a journey and should not: older than the feed wants, from before it went live, or of a backfill

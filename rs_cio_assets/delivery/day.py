@@ -36,6 +36,8 @@ from rs_cio_assets.delivery.sending import RefusedRow, Sending
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.store import Manifest, Store
 
+MOSTLY = 0.9  # a ledger with this share of the day's rows: little is left to send
+
 
 class StagedDay:
     """Rows with their outcomes. First `find_unknown_people` where it matters, then `operations` once, then the reports.
@@ -63,7 +65,7 @@ class StagedDay:
         day = None if options.is_of_any_day else date.fromisoformat(manifest.day)
         self._classifier = Classifier(database, feed, contract, self._expressions, self._files, day, now, options)
         self._rejections = Rejections(database, store, feed.name, manifest.day, scratch, is_kept=not options.is_of_any_day)
-        self._codes = np.zeros(0, np.int64)
+        self._codes = np.zeros(Outcome.REJECTED, np.int64)
         self._could_trigger = 0
         self._latest_held_us: int | None = None
         self._compare()
@@ -109,6 +111,7 @@ class StagedDay:
 
     def operations(self) -> Iterator[pa.RecordBatch]:
         """The rows to send, with their operations, in bounded batches. Counts every row, and notes the rejected ones."""
+        self._codes[Outcome.UNCHANGED] = self._classifier.rows_unchanged
         young_us = (self._now - TRIGGER_WINDOW).timestamp() * 1_000_000
         for batch in self._classifier.stream():
             codes = batch["code"].to_numpy()
@@ -197,7 +200,10 @@ class StagedDay:
             self._database, self._store, feed.name, day, self._scratch, self._now
         ):
             segments = ledger_files(self._store, feed.name, day, self._scratch)
-        self._classifier.note_delivered(latest_of(segments) if segments else "")
+        acknowledged = sum(pq.read_metadata(path).num_rows for path in segments)
+        self._classifier.note_delivered(
+            latest_of(segments) if segments else "", is_complete=acknowledged >= MOSTLY * self._manifest.rows
+        )
         if self._rejections.earlier:
             self._classifier.note_refused(self._rejections.earlier, self._contract.version_of(feed))
         if feed.kind.is_irreversible:

@@ -67,7 +67,7 @@ def deliver_day(
         _check(day, brake, options, neighbours)
         people_first = day.deliver_people_first(neighbours)
         ledger = LedgerWriter(store, feed.name, manifest.day, run_id, Path(folder), now)
-        sending = Sending(track, ledger, concurrency, on_progress)
+        sending = Sending(track, ledger, concurrency, on_progress, interrupt=database.interrupt)
         waves = in_waves(day.people_of_rows(), list(day.operations())) if feed.kind is FeedKind.MERGE else [day.operations()]
         for wave in waves:
             sending.run(day.bodies(wave))

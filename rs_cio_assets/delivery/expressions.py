@@ -26,7 +26,8 @@ class FeedExpressions:
     """DuckDB expressions over one staged row.
 
     row_key: 32 hex digits of the feed's event (or the feed) and the business key. source_hash: 64 bits of everything that
-    decides about the operation; cheap, and comparable within one version of DuckDB and of the contract only. attributes: the
+    decides about the operation; cheap, and comparable within one version of DuckDB and of the contract only. texts: columns
+    (`, expression AS name` each) that the rules and attributes read, so that what is dear is computed once. attributes: the
     JSON object of the sent columns. content_hash: 32 hex digits of what would be sent, without the time at which the
     warehouse was read. operation: JSON with a comma after it, so that slices of many join to a batch. Those two read
     attributes as the column "~attributes". business_key: readable, for the rejections.
@@ -34,6 +35,7 @@ class FeedExpressions:
 
     row_key: str
     source_hash: str
+    texts: str
     attributes: str
     content_hash: str
     operation: str
@@ -51,6 +53,7 @@ def compile_expressions(feed: Feed, contract: Contract, read_at_s: int) -> FeedE
     return FeedExpressions(
         row_key=row_key(feed, keys),
         source_hash=f"hash({', '.join([salt, *map(quoted, dict.fromkeys(decisive))])})",
+        texts="".join(f", {_text(name, column)} AS {text_of(name)}" for name, column in feed.columns.items() if has_text(column)),
         attributes=_attributes(feed),
         content_hash=f"md5(concat_ws({SEPARATOR}, {HASH_VERSION}, {content}))",
         operation=operation,
@@ -114,7 +117,7 @@ def _attributes(feed: Feed) -> str:
     pieces = []
     for position, name in enumerate(required_first):
         column = feed.columns[name]
-        value = json_value(quoted(name), column)
+        value = json_value(text_of(name) if has_text(column) else quoted(name), column)
         label = literal(f'{"," if position else ""}"{name}":')
         if column.required:
             pieces += [label, value]  # never null here: fewer copies
@@ -128,21 +131,45 @@ def _attributes(feed: Feed) -> str:
     return f"concat('{{', ltrim(concat({', '.join(pieces)}), ','), '}}')"
 
 
+def has_text(column: Column) -> bool:
+    """True for a column that rules and attributes read as text."""
+    return column.type in {ColumnType.DECIMAL, ColumnType.JSON}
+
+
+def text_of(name: str) -> str:
+    """The column with the text of such a column."""
+    return quoted(f"~{name}")
+
+
+def unused_digits(column: Column) -> int:
+    """Digits after the point that a staged decimal has beyond its contract."""
+    return STAGED_SCALE - (column.scale or 0)
+
+
+def _text(name: str, column: Column) -> str:
+    if column.type is ColumnType.JSON:
+        return f"try(json({quoted(name)}))::VARCHAR"  # minified; null where it is no JSON
+    return f"{quoted(name)}::VARCHAR"
+
+
 def json_value(expression: str, column: Column) -> str:
-    """One value as JSON text; null stays null. Times and dates become unix seconds, floored."""
+    """One value as JSON text; null stays null. Times and dates become unix seconds, floored.
+
+    *expression* is the column, or its text where `has_text`.
+    """
     match column.type:
         case ColumnType.STRING | ColumnType.FLOAT:
             return f"to_json({expression})::VARCHAR"
         case ColumnType.DECIMAL:
             # Through text, never through a double: 410.90 would become 410.90000000000003. A rule rejects further digits.
-            unused = STAGED_SCALE - (column.scale or 0) + (not column.scale)
-            return f"left({expression}::VARCHAR, -{unused})" if unused else f"{expression}::VARCHAR"
+            cut = unused_digits(column) + (not column.scale)
+            return f"left({expression}, -{cut})" if cut else expression
         case ColumnType.TIMESTAMP:
             return f"{_unix_seconds(expression)}::VARCHAR"
         case ColumnType.DATE:
             return f"(date_diff('day', DATE '1970-01-01', {expression}) * 86400)::VARCHAR"
         case ColumnType.JSON:
-            return f"try(json({expression}))::VARCHAR"  # minified; a rule rejects what is not JSON
+            return expression
         case ColumnType.INTEGER | ColumnType.BOOLEAN:
             return f"{expression}::VARCHAR"
 

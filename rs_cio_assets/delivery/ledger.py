@@ -148,7 +148,8 @@ class LedgerWriter:
         """Write what is noted and not yet written."""
         if self._pending_rows:
             try:
-                pq.write_table(pa.concat_tables(self._pending), self._path, compression="zstd")
+                # Keys and hashes never repeat: looking for a dictionary would only cost.
+                pq.write_table(pa.concat_tables(self._pending), self._path, compression="zstd", use_dictionary=["run_id"])  # pyright: ignore[reportArgumentType] - a list of columns is documented
             except OSError as error:
                 raise refused_by_disk(error, "the scratch folder") from None
             name = f"{_stamp(self._now())}-{self._run_id[:8]}-{self._segments:04d}.parquet"

@@ -20,7 +20,7 @@ from rs_cio_assets.contract.models import (
     FeedKind,
 )
 from rs_cio_assets.customerio import OPERATION_BYTES
-from rs_cio_assets.delivery.expressions import literal, quoted
+from rs_cio_assets.delivery.expressions import literal, quoted, text_of, unused_digits
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
 STAGED_WHOLE_DIGITS = 28  # a staged decimal, DECIMAL(38, 10), has no more: such a number does not get here
@@ -183,7 +183,7 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
         yield Rule(
             "json_invalid",
             name,
-            f"NOT json_valid({value}) OR {_has_no_json_number(value)}",
+            f"({value} IS NOT NULL AND {text_of(name)} IS NULL) OR {_has_no_json_number(text_of(name))}",
             f"{name} is not valid JSON. Use JSON_SERIALIZE on a SUPER column in the view.",
         )
     limit = _limit_bytes(feed, name, column)
@@ -208,11 +208,12 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
         yield Rule("above_maximum", name, f"{value} > {column.maximum!r}", f"{name} is above {column.maximum:g}. {_MEND_VIEW}")
     if column.type is ColumnType.DECIMAL and column.precision is not None and column.scale is not None:
         whole = column.precision - column.scale
-        too_large = f"abs({value}) >= {10**whole} OR " if whole < STAGED_WHOLE_DIGITS else ""
+        too_large = f"abs({value}) >= {10**whole}" if whole < STAGED_WHOLE_DIGITS else "false"
+        unused = unused_digits(column)
         yield Rule(
             "too_many_digits",
             name,
-            f"{too_large}{value} <> round({value}, {column.scale})",
+            f"{too_large} OR right({text_of(name)}, {unused}) <> '{'0' * unused}'",
             f"{name} does not fit NUMERIC({column.precision},{column.scale}). Round it in the view, or widen the contract.",
         )
     if column.pattern is not None:
@@ -233,11 +234,12 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
         )
 
 
-def _has_no_json_number(value: str) -> str:
+def _has_no_json_number(text: str) -> str:
     # DuckDB takes NaN and infinities, in any case of letters, for JSON and writes them out again.
-    without_strings = rf"""regexp_replace(try(json({value})), '"(?:[^"\\]|\\.)*"', '', 'g')"""
+    without_strings = rf"""regexp_replace({text}, '"(?:[^"\\]|\\.)*"', '', 'g')"""
     # The cheap look comes first: few rows hold such letters at all.
-    return f"(({value} ILIKE '%nan%' OR {value} ILIKE '%inf%') AND regexp_matches({without_strings}, '(?i)nan|inf'))"
+    has_letters = f"(contains(lower({text}), 'nan') OR contains(lower({text}), 'inf'))"
+    return f"({has_letters} AND regexp_matches({without_strings}, '(?i)nan|inf'))"
 
 
 def _limit_bytes(feed: Feed, name: str, column: Column) -> int | None:

@@ -52,7 +52,7 @@ def sample_delivered(feed: Feed, contract: Contract, store: Store, days: Sequenc
                 f"""
                 WITH staged AS (
                     SELECT {columns}, {expressions.row_key} AS row_key, {expressions.content_hash} AS content_hash
-                    FROM (SELECT *, {expressions.attributes} AS {ATTRIBUTES} FROM {staged})
+                    FROM (SELECT *, {expressions.attributes} AS {ATTRIBUTES} FROM (SELECT *{expressions.texts} FROM {staged}))
                 )
                 SELECT {columns} FROM staged
                 SEMI JOIN (SELECT * FROM sampled WHERE day = ?) AS wanted USING (row_key, content_hash)

@@ -39,12 +39,13 @@ class RefusedRow:
 
 @dataclass
 class Sending:
-    """One day's requests. Daemon threads, so that a process that is told to end does not wait for an answer."""
+    """One day's requests. *interrupt* ends a wait inside the bodies' iterator, from another thread."""
 
     track: TrackClient
     ledger: LedgerWriter
     concurrency: int
     on_progress: Callable[[DeliveryProgress], None] | None = None
+    interrupt: Callable[[], None] = lambda: None
     refused: list[RefusedRow] = field(default_factory=list)
     requests: int = 0
     request_bytes: int = 0
@@ -55,34 +56,30 @@ class Sending:
 
         Raises: what *bodies* and the client raise; then the client is stopped for good.
         """
-        work = _Work(self.track, self.concurrency)
+        work = _Work(self.track, self.concurrency, bodies)
         try:
-            for body in bodies:
-                self.track.region()  # asked once, before the first row
-                work.put(body)
-                while work.is_full:
-                    self._note_next(work)
-                while work.has_answer:
-                    self._note_next(work)
-            while work.under_way:
-                self._note_next(work)
+            while not work.is_done:
+                self._note_next(work, None)
         except BaseException:
             self.track.stop()
             work.end()
+            self.interrupt()
             deadline = time.monotonic() + GRACE_S
-            while work.under_way and (remaining := deadline - time.monotonic()) > 0:
-                if (answer := work.next(remaining)) is not None and not isinstance(answer, BaseException):
-                    self._note(*answer)
+            while work.in_flight and (remaining := deadline - time.monotonic()) > 0:
+                self._note_next(work, remaining, is_ending=True)
+            while work.has_answer:
+                self._note_next(work, 0, is_ending=True)
+            work.join(max(0.0, deadline - time.monotonic()))
             raise
         finally:
-            work.end()
             self.ledger.flush()
 
-    def _note_next(self, work: _Work) -> None:
-        answer = work.next()
+    def _note_next(self, work: _Work, timeout_s: float | None, *, is_ending: bool = False) -> None:
+        answer = work.next(timeout_s)
         if isinstance(answer, BaseException):
-            raise answer
-        if answer is not None:
+            if not is_ending:
+                raise answer
+        elif answer is not None:
             self._note(*answer)
 
     def _note(self, body: Body, answer: BatchAnswer) -> None:
@@ -102,60 +99,105 @@ class Sending:
             self.on_progress(DeliveryProgress(self.ledger.rows))
 
 
-class _Work:
-    """The threads, what they have still to send, and what they were answered."""
+class _Finished:
+    """A body has all its answers."""
 
-    def __init__(self, track: TrackClient, concurrency: int) -> None:
-        self.under_way = 0  # bodies put and not yet finished
-        self._track, self._limit = track, concurrency * _BODIES_AHEAD
+
+@dataclass(frozen=True)
+class _Made:
+    """All bodies are made; how many there are."""
+
+    bodies: int
+
+
+class _Work:
+    """The threads, what they have still to send, and what they were answered.
+
+    One thread makes the bodies while others send them, so that neither waits for the other. All are daemons: a process that is
+    told to end does not wait for an answer.
+    """
+
+    def __init__(self, track: TrackClient, concurrency: int, bodies: Iterable[Body]) -> None:
+        self._track, self._concurrency, self._to_send = track, concurrency, bodies
+        self._room = threading.Semaphore(concurrency * _BODIES_AHEAD)
         self._bodies: queue.SimpleQueue[Body | None] = queue.SimpleQueue()
-        # An answer to a body or a part of it; None when a body is finished; an error that ended one.
-        self._answers: queue.SimpleQueue[tuple[Body, BatchAnswer] | BaseException | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._send_all, name=f"customerio-{n}", daemon=True) for n in range(concurrency)]
-        self._is_ended = False
-        for thread in self._threads:
-            thread.start()
+        # An answer to a body or a part of it; how many bodies are finished or made; an error, which ends everything.
+        self._answers: queue.SimpleQueue[tuple[Body, BatchAnswer] | BaseException | _Finished | _Made] = queue.SimpleQueue()
+        self._finished, self._made, self._is_ended = 0, -1, False
+        self._busy = [False] * concurrency
+        self._maker = threading.Thread(target=self._make, name="customerio-bodies", daemon=True)
+        self._maker.start()
+        for number in range(concurrency):
+            threading.Thread(target=self._send_all, args=(number,), name=f"customerio-{number}", daemon=True).start()
 
     @property
-    def is_full(self) -> bool:
-        return self.under_way >= self._limit
+    def is_done(self) -> bool:
+        """True when every body is made, sent and noted."""
+        return self._finished == self._made
+
+    @property
+    def in_flight(self) -> bool:
+        """True while some thread waits for an answer."""
+        return any(self._busy)
 
     @property
     def has_answer(self) -> bool:
+        """True when `next` would not wait."""
         return not self._answers.empty()
 
-    def put(self, body: Body) -> None:
-        self.under_way += 1
-        self._bodies.put(body)
-
-    def next(self, timeout_s: float | None = None) -> tuple[Body, BatchAnswer] | BaseException | None:
-        """The next answer or error; None when a body is finished, or when none came in time."""
+    def next(self, timeout_s: float | None) -> tuple[Body, BatchAnswer] | BaseException | None:
+        """The next answer or error; None for anything else, or when nothing came in time."""
         try:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        if answer is None or isinstance(answer, BaseException):
-            self.under_way -= 1
-        return answer
+        if isinstance(answer, _Finished):
+            self._finished += 1
+        elif isinstance(answer, _Made):
+            self._made = answer.bodies
+        else:
+            return answer
+        return None
 
     def end(self) -> None:
-        """Let every thread end after what it is sending."""
-        if not self._is_ended:
-            self._is_ended = True
-            for _ in self._threads:
-                self._bodies.put(None)
+        """Let every thread end after what it is doing."""
+        self._is_ended = True
+        self._room.release(self._concurrency)
+        for _ in self._busy:
+            self._bodies.put(None)
 
-    def _send_all(self) -> None:
-        while (body := self._bodies.get()) is not None:
-            if self._is_ended:
-                self._answers.put(None)
-                continue
+    def join(self, timeout_s: float) -> None:
+        """Wait for the maker of bodies: what it reads from may be closed afterwards."""
+        self._maker.join(timeout_s)
+
+    def _make(self) -> None:
+        try:
+            made = 0
+            for body in self._to_send:
+                made += 1
+                self._track.region()  # asked once, before the first row
+                self._room.acquire()
+                if self._is_ended:
+                    return
+                self._bodies.put(body)
+            self._answers.put(_Made(made))
+            for _ in self._busy:
+                self._bodies.put(None)
+        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, which raises it
+            self._answers.put(error)
+
+    def _send_all(self, number: int) -> None:
+        while (body := self._bodies.get()) is not None and not self._is_ended:
+            self._busy[number] = True
             try:
                 self._send(body)
-            except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, which raises it
+            except BaseException as error:  # noqa: BLE001 - as above
                 self._answers.put(error)
-            else:
-                self._answers.put(None)
+                return
+            finally:
+                self._busy[number] = False
+                self._room.release()
+            self._answers.put(_Finished())
 
     def _send(self, body: Body) -> None:
         count = body.rows.num_rows

@@ -1,6 +1,6 @@
--- One row per checkout, finished or not.
+-- One row per checkout, finished or not. A guest's belong to the customer they became.
 SELECT
-    k.customer_id::VARCHAR(32) AS customer_id,
+    NVL(a.customer_id, k.customer_id)::VARCHAR(32) AS customer_id,
     k.started_at::TIMESTAMP AS occurred_at,
     k.loaded_at::TIMESTAMP AS loaded_at,
     k.checkout_id::VARCHAR(32) AS checkout_id,
@@ -10,4 +10,5 @@ SELECT
     k.hero_sku::VARCHAR(32) AS hero_sku,
     p.category::VARCHAR(64) AS primary_category
 FROM shop.checkouts AS k
+LEFT JOIN shop.account_links AS a ON a.guest_id = k.customer_id
 LEFT JOIN shop.products AS p ON p.sku = k.hero_sku

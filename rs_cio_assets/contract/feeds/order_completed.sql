@@ -38,15 +38,18 @@ baskets AS (
 paid AS (
     SELECT
         o.order_id,
-        o.customer_id,
+        NVL(a.customer_id, o.customer_id) AS customer_id,  -- a guest's orders belong to the customer they became
         o.paid_at,
         o.loaded_at,
         o.total,
         o.currency,
         o.discount_code,
         o.discount,
-        ROW_NUMBER() OVER (PARTITION BY o.customer_id ORDER BY o.paid_at, o.order_id) AS order_number
+        ROW_NUMBER() OVER (
+            PARTITION BY NVL(a.customer_id, o.customer_id) ORDER BY o.paid_at, o.order_id
+        ) AS order_number
     FROM shop.orders AS o
+    LEFT JOIN shop.account_links AS a ON a.guest_id = o.customer_id
     WHERE o.paid_at IS NOT NULL AND NOT NVL(o.is_test, FALSE)
 )
 

@@ -1,5 +1,6 @@
 -- One row per person. One pass over each table, joined by person at the end: no correlated subqueries.
 -- updated_at is the time of the newest fact below, so it is never older than any event of the same person.
+-- What a guest did belongs to the customer they became (shop.account_links, one row per guest); such a guest has no row.
 WITH refunded AS (
     SELECT
         r.order_id,
@@ -9,6 +10,20 @@ WITH refunded AS (
         MAX(r.loaded_at) AS loaded_at
     FROM shop.refunds AS r
     GROUP BY r.order_id
+),
+
+orders AS (
+    SELECT
+        NVL(a.customer_id, o.customer_id) AS customer_id,
+        o.order_id,
+        o.placed_at,
+        o.paid_at,
+        o.cancelled_at,
+        o.total,
+        o.loaded_at
+    FROM shop.orders AS o
+    LEFT JOIN shop.account_links AS a ON a.guest_id = o.customer_id
+    WHERE NOT NVL(o.is_test, FALSE)
 ),
 
 all_orders AS (
@@ -33,9 +48,8 @@ all_orders AS (
             PARTITION BY o.customer_id
             ORDER BY CASE WHEN o.paid_at IS NULL THEN 1 ELSE 0 END, o.paid_at, o.order_id
         ) AS earliest_paid
-    FROM shop.orders AS o
+    FROM orders AS o
     LEFT JOIN refunded AS f ON f.order_id = o.order_id
-    WHERE NOT NVL(o.is_test, FALSE)
 ),
 
 category_revenue AS (
@@ -105,17 +119,40 @@ subscription_facts AS (
 
 checkout_facts AS (
     SELECT
-        k.customer_id,
+        NVL(a.customer_id, k.customer_id) AS customer_id,
         MAX(k.started_at) AS last_started_at,
         MAX(k.loaded_at) AS loaded_at
     FROM shop.checkouts AS k
-    GROUP BY k.customer_id
+    LEFT JOIN shop.account_links AS a ON a.guest_id = k.customer_id
+    GROUP BY NVL(a.customer_id, k.customer_id)
+),
+
+link_facts AS (
+    SELECT
+        a.customer_id,
+        MAX(a.linked_at) AS linked_at,
+        MAX(a.loaded_at) AS loaded_at
+    FROM shop.account_links AS a
+    GROUP BY a.customer_id
+),
+
+-- Unsuppress brings nothing back in Customer.io: as a change of the person it has them sent anew.
+return_facts AS (
+    SELECT
+        r.customer_id,
+        MAX(r.requested_at) AS returned_at,
+        MAX(r.loaded_at) AS loaded_at
+    FROM shop.privacy_requests AS r
+    WHERE r.request = 'unsuppress'
+    GROUP BY r.customer_id
 )
 
 SELECT
     c.customer_id::VARCHAR(32) AS customer_id,
-    GREATEST(c.updated_at, o.changed_at, s.changed_at, k.last_started_at)::TIMESTAMP AS updated_at,
-    GREATEST(c.loaded_at, o.loaded_at, s.loaded_at, k.loaded_at)::TIMESTAMP AS loaded_at,
+    GREATEST(
+        c.updated_at, o.changed_at, s.changed_at, k.last_started_at, a.linked_at, r.returned_at
+    )::TIMESTAMP AS updated_at,
+    GREATEST(c.loaded_at, o.loaded_at, s.loaded_at, k.loaded_at, a.loaded_at, r.loaded_at)::TIMESTAMP AS loaded_at,
     NULLIF(LOWER(TRIM(c.email)), '')::VARCHAR(255) AS email,
     c.first_name::VARCHAR(100) AS first_name,
     c.country_code::VARCHAR(2) AS country_code,
@@ -143,3 +180,7 @@ LEFT JOIN order_facts AS o ON o.customer_id = c.customer_id
 LEFT JOIN categories AS g ON g.customer_id = c.customer_id
 LEFT JOIN subscription_facts AS s ON s.customer_id = c.customer_id
 LEFT JOIN checkout_facts AS k ON k.customer_id = c.customer_id
+LEFT JOIN link_facts AS a ON a.customer_id = c.customer_id
+LEFT JOIN return_facts AS r ON r.customer_id = c.customer_id
+LEFT JOIN shop.account_links AS gone ON gone.guest_id = c.customer_id
+WHERE gone.guest_id IS NULL

@@ -44,6 +44,7 @@ class Draws:
     checkout's place. Per subscription and refund: the place of the customer or the checkout it belongs to.
     """
 
+    seed: int
     first_number: int
     is_guest: np.ndarray
     name: np.ndarray
@@ -110,6 +111,7 @@ def draw_customers(seed: int, first_number: int, count: int, year: int, first_we
     paused_s = np.where(is_paused, subscribed_s + rng.integers(20 * DAY_S, 200 * DAY_S, s), NEVER)
     unsubscribed_s = np.where(is_over, subscribed_s + rng.integers(25 * DAY_S, 330 * DAY_S, s), NEVER)
     return Draws(
+        seed=seed,
         first_number=first_number,
         is_guest=is_guest,
         name=rng.integers(0, 1 << 30, count),

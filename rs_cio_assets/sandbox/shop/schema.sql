@@ -29,6 +29,14 @@ CREATE TABLE shop.refunds (
 CREATE TABLE shop.product_views (
     view_id VARCHAR(32) NOT NULL, customer_id VARCHAR(32), sku VARCHAR(32), viewed_at TIMESTAMP, loaded_at TIMESTAMP
 ) DISTKEY (customer_id) SORTKEY (viewed_at);
+-- A guest who made an account later. Orders keep the guest's number: whoever reads them looks here.
+CREATE TABLE shop.account_links (
+    guest_id VARCHAR(32) NOT NULL, customer_id VARCHAR(32) NOT NULL, linked_at TIMESTAMP, loaded_at TIMESTAMP
+) DISTKEY (guest_id) SORTKEY (linked_at);
+-- What people ask about their data: delete, suppress or unsuppress.
+CREATE TABLE shop.privacy_requests (
+    customer_id VARCHAR(32) NOT NULL, request VARCHAR(16), requested_at TIMESTAMP, loaded_at TIMESTAMP
+) DISTKEY (customer_id) SORTKEY (requested_at);
 -- What is loaded: which shop, from which seed and size, and until when.
 CREATE TABLE shop.clock (
     kind VARCHAR(64), seed BIGINT, customers BIGINT, first_day TIMESTAMP, loaded_until TIMESTAMP

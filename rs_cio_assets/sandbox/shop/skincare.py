@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rs_cio_assets.sandbox.shop.draws import CATEGORIES, CENTS, GIFT_CARDS, NEVER, SKUS, YEARS, Draws, draw_customers
+from rs_cio_assets.sandbox.shop.identity import REQUESTS, Identity, draw_identity
 
 CUSTOMERS_PER_BLOCK = 50_000
 _LOAD_EVERY_S = 900
@@ -66,7 +67,7 @@ def blocks(seed: int, customers: int, first_day: datetime) -> Iterator[Draws]:
 
 def tables_of(draws: Draws, first_day: datetime, span: Span) -> dict[str, pa.Table]:
     """Each table's rows of this block that changed in *span*."""
-    view = _View(first_day, span)
+    view, identity = _View(first_day, span), draw_identity(draws)
     numbers = draws.first_number + np.arange(len(draws.created_s))
     people = _ids(np.where(draws.is_guest, "G", "C"), numbers, 7)
     # A checkout's number leaves room for every checkout that a block of this size can have.
@@ -82,6 +83,8 @@ def tables_of(draws: Draws, first_day: datetime, span: Span) -> dict[str, pa.Tab
         "subscriptions": _subscriptions(draws, view, people, numbers),
         "refunds": _refunds(draws, view, order_ids, checkout_numbers, owners, gross - draws.discount_cents),
         "product_views": _product_views(draws, view, checkout_numbers, owners),
+        "account_links": _account_links(identity, view, people),
+        "privacy_requests": _privacy_requests(identity, view, people),
     }
 
 
@@ -238,6 +241,24 @@ def _product_views(d: Draws, view: _View, numbers: np.ndarray, owners: pa.Array)
         pa.array(SKUS[d.line_sku[first_line]]),
         view.time(viewed),
         view.loaded_at(viewed),
+    )
+
+
+def _account_links(links: Identity, view: _View, people: pa.Array) -> pa.Table:
+    rows = view.changed(links.linked_s)
+    linked = links.linked_s[rows]
+    guest, customer = (people.take(pa.array(who[rows])) for who in (links.guest, links.customer))
+    return _table(guest, customer, view.time(linked), view.loaded_at(linked))
+
+
+def _privacy_requests(requests: Identity, view: _View, people: pa.Array) -> pa.Table:
+    rows = view.changed(requests.requested_s)
+    requested = requests.requested_s[rows]
+    return _table(
+        people.take(pa.array(requests.requester[rows])),
+        pa.array(REQUESTS[requests.request[rows]]),
+        view.time(requested),
+        view.loaded_at(requested),
     )
 
 

@@ -28,6 +28,8 @@ KEYS = {
     "subscriptions": ("subscription_id",),
     "refunds": ("refund_id",),
     "product_views": ("view_id",),
+    "account_links": ("guest_id",),
+    "privacy_requests": ("customer_id", "requested_at"),
 }
 
 
