@@ -168,7 +168,7 @@ def staged_manifest(store: Store, feed: Feed, day: str) -> Manifest:
         return manifest
     raise MismatchError(
         f"this day is not staged: {'its files have expired' if manifest else 'it has not been exported'}",
-        next_step=f"materialize redshift/exports/{feed.name} for it, then give the same command again; preview also takes --export",
+        next_step=f"materialize redshift/exports/{feed.name} for it and give the command again; preview also takes --export",
         feed=feed.name,
         day=day,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from rs_cio_assets.errors import MismatchError, StoreRefused
 
+_Result = TypeVar("_Result")
+ENDING_S = 1.0  # for an interrupted statement to end
 MEMORY_LIMIT = "512MB"
 THREADS = 2
 STREAM_BYTES = "16MB"  # encoded rows that wait to be fetched, so that encoding goes on meanwhile
@@ -28,7 +32,7 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         database.execute(f"SET streaming_buffer_size = '{STREAM_BYTES}'")
         try:
             yield database
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:  # OSError: the same, from an Arrow reader
             raise StoreRefused(
                 f"the day does not fit into {MEMORY_LIMIT} of memory and the scratch folder ({type(error).__name__})",
                 next_step="free space in the temporary folder (TMPDIR) and run the day again",
@@ -39,3 +43,33 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"the staged rows cannot be read as the contract says ({type(error).__name__})",
                 next_step="run the export of that day again",
             ) from None
+
+
+def interruptibly(database: duckdb.DuckDBPyConnection, call: Callable[[], _Result]) -> _Result:
+    """What *call*, which works with *database*, returns; Ctrl-C ends it at once.
+
+    DuckDB does not look for signals while a statement runs, and Python handles them in the main thread only: so another thread
+    runs the statement, and this one waits.
+    """
+    outcome: list[_Result | BaseException] = []
+    is_done = threading.Event()  # after an interrupted join, Python 3.11 takes a thread for ended
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, which raises it
+            outcome.append(error)
+        finally:
+            is_done.set()
+
+    threading.Thread(target=run, name="duckdb", daemon=True).start()
+    try:
+        is_done.wait()
+    except BaseException:
+        database.interrupt()
+        is_done.wait(ENDING_S)
+        raise
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -24,6 +24,7 @@ from rs_cio_assets.delivery.classify import (
     outcome_of,
     staged_rows,
 )
+from rs_cio_assets.delivery.database import interruptibly
 from rs_cio_assets.delivery.expressions import compile_expressions, quoted, row_key
 from rs_cio_assets.delivery.ledger import COMPACT_SEGMENTS, compact_ledger, latest_of, ledger_files
 from rs_cio_assets.delivery.options import DeliveryOptions, Neighbours
@@ -68,7 +69,7 @@ class StagedDay:
         self._codes = np.zeros(Outcome.REJECTED, np.int64)
         self._could_trigger = 0
         self._latest_held_us: int | None = None
-        self._compare()
+        interruptibly(database, self._compare)
 
     @property
     def may_trigger(self) -> bool:
@@ -79,7 +80,7 @@ class StagedDay:
     @cached_property
     def counts(self) -> dict[int, tuple[int, int]]:
         """Code -> rows, and how many of them could start a campaign now. A pass of its own over the rows."""
-        return self._classifier.counts()
+        return interruptibly(self._database, self._classifier.counts)
 
     @property
     def people_known(self) -> int:
@@ -91,7 +92,11 @@ class StagedDay:
         people = self._contract.feeds_of(FeedKind.PEOPLE)
         if self.feed.kind is not FeedKind.EVENT or self.feed.unknown_person == "send" or not people:
             return pa.chunked_array([], pa.string())
-        return self._classifier.note_unknown_people([(self._keys_of(feed), partial(_person_key, feed)) for feed in people])
+
+        def find() -> pa.ChunkedArray:
+            return self._classifier.note_unknown_people([(self._keys_of(feed), partial(_person_key, feed)) for feed in people])
+
+        return interruptibly(self._database, find)
 
     def deliver_people_first(self, neighbours: Neighbours) -> int:
         """Have the people delivered whose events would make bare profiles, where the contract says so; how many were."""
@@ -152,17 +157,7 @@ class StagedDay:
 
     def save_rejections(self, refused: Sequence[RefusedRow]) -> dict[str, int]:
         """Write the day's rejections, with those that Customer.io refused in this run; rows by reason."""
-        business_keys: dict[int, str] = {}
-        if refused:
-            self._database.register("refused_rows", pa.table({"pos": pa.array([row.pos for row in refused], pa.int64())}))
-            business_keys = dict(
-                self._database.execute(
-                    f'SELECT "~pos", {self._expressions.business_key} FROM {staged_rows(self._files)} '  # noqa: S608
-                    'WHERE "~pos" IN (SELECT pos FROM refused_rows)'
-                ).fetchall()
-            )
-        version = self._contract.version_of(self.feed)
-        self._rejections.save(self._classifier.rules, refused, business_keys, version, self._now)
+        interruptibly(self._database, partial(self._save_rejections, refused))
         return self._rejections.by_reason()
 
     def report(self, sending: Sending, people_first: int, seconds: float) -> DeliveryReport:
@@ -191,6 +186,19 @@ class StagedDay:
             examples=self._rejections.examples(),
             delivered_examples=tuple(key[:12] for key in sending.examples),
         )
+
+    def _save_rejections(self, refused: Sequence[RefusedRow]) -> None:
+        business_keys: dict[int, str] = {}
+        if refused:
+            self._database.register("refused_rows", pa.table({"pos": pa.array([row.pos for row in refused], pa.int64())}))
+            business_keys = dict(
+                self._database.execute(
+                    f'SELECT "~pos", {self._expressions.business_key} FROM {staged_rows(self._files)} '  # noqa: S608
+                    'WHERE "~pos" IN (SELECT pos FROM refused_rows)'
+                ).fetchall()
+            )
+        version = self._contract.version_of(self.feed)
+        self._rejections.save(self._classifier.rules, refused, business_keys, version, self._now)
 
     def _compare(self) -> None:
         """Tell the classifier what is known of the day's rows."""

@@ -59,7 +59,7 @@ def deliver_day(
         brake.check_view()
     if not manifest.rows:
         if brake:
-            brake.remember()
+            brake.remember(is_released=options.has_no_brake)
         clear_rejections(store, feed.name, manifest.day)
         return DeliveryReport(feed.name, manifest.day, 0, seconds=time.monotonic() - started)
     with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
@@ -73,7 +73,7 @@ def deliver_day(
             sending.run(day.bodies(wave))
         day.save_rejections(sending.refused)
         if brake:
-            brake.remember()
+            brake.remember(is_released=options.has_no_brake)
         return day.report(sending, people_first, time.monotonic() - started)
 
 

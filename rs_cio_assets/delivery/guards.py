@@ -57,8 +57,7 @@ class Brake:
 
     def check_view(self) -> None:
         """Raises: DeliveryRefused when the view is empty or shrank: its rows only ever add up, so something broke it."""
-        data = self._store.get(self._key)
-        before = json.loads(data)["view_rows"] if data else 0
+        before = self._rows_before()
         now = self._manifest.view_rows or 0
         if now < self._feed.min_view_share * before:
             raise self._refusal(
@@ -77,9 +76,15 @@ class Brake:
             return
         raise self._refusal(problem, "look at the day's rows; if they are right, run the day with has_no_brake: true")
 
-    def remember(self) -> None:
-        """Note how large the view was when its day went out."""
-        self._store.put(self._key, json.dumps({"view_rows": self._manifest.view_rows, "day": self._manifest.day}).encode())
+    def remember(self, *, is_released: bool) -> None:
+        """Note the largest size that the view had when a day went out; the present one when the brake *is_released*."""
+        now = self._manifest.view_rows or 0
+        largest = now if is_released else max(now, self._rows_before())
+        self._store.put(self._key, json.dumps({"view_rows": largest, "day": self._manifest.day}).encode())
+
+    def _rows_before(self) -> int:
+        data = self._store.get(self._key)
+        return json.loads(data)["view_rows"] if data else 0
 
     def _refusal(self, problem: str, next_step: str) -> DeliveryRefused:
         return DeliveryRefused(
