@@ -1,5 +1,5 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=3000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# DAYS_PER_RUN=1 REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT
+# DAYS_PER_RUN=1 REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -9,10 +9,13 @@ PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMER
 SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
 	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN))
+BENCH := .venv-bench/bin
+BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(LARGE_ROWS)) \
+	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test check format lock clean
+.PHONY: help demo dev advance test bench check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -28,6 +31,9 @@ advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with
 
 test: $(INSTALLED) ## The whole test suite
 	@$(BIN)/pytest -q $(TESTS)
+
+bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
+	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)
 
 check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
 	@$(BIN)/ruff format --check .
@@ -58,4 +64,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-bench/.installed: benchmarks/requirements.txt | $(INSTALLED)
+	@echo "Installing the clients to compare with into .venv-bench (once) ..."
+	@$(BIN)/python -m venv --clear .venv-bench
+	@$(BENCH)/pip install -q --disable-pip-version-check -r $<
 	@touch $@
