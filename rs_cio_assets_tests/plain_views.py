@@ -39,9 +39,12 @@ class PlainViews:
         self._products = {row["sku"]: row for row in tables["products"]}
         self._lines = grouped(tables["order_lines"], "order_id")
         self._refunds = grouped(tables["refunds"], "order_id")
-        self._orders = grouped([row for row in tables["orders"] if not row["is_test"]], "customer_id")
+        self._became = {row["guest_id"]: row["customer_id"] for row in tables["account_links"]}
+        self._links = grouped(tables["account_links"], "customer_id")
+        self._requests = grouped(tables["privacy_requests"], "customer_id")
+        self._orders = grouped([self._owned(row) for row in tables["orders"] if not row["is_test"]], "customer_id")
         self._subscriptions = grouped(tables["subscriptions"], "customer_id")
-        self._checkouts = grouped(tables["checkouts"], "customer_id")
+        self._checkouts = grouped([self._owned(row) for row in tables["checkouts"]], "customer_id")
         self._tables = tables
 
     def category(self, sku: str) -> str | None:
@@ -52,6 +55,8 @@ class PlainViews:
         """Rows of cio_export.people."""
         for customer in self._tables["customers"]:
             who = customer["customer_id"]
+            if who in self._became:
+                continue
             orders = sorted(self._orders[who], key=lambda o: (o["placed_at"], o["order_id"]))
             states = {o["order_id"]: self._state(o) for o in orders}
             paid = self._paid(who)
@@ -63,11 +68,14 @@ class PlainViews:
             facts = [o[name] for o in orders for name in ("placed_at", "paid_at", "cancelled_at")]
             facts += [s[name] for s in subscriptions for name in ("started_at", "paused_at", "cancelled_at")]
             facts += [customer["updated_at"], *(r["refunded_at"] for r in back), *(k["started_at"] for k in checkouts)]
+            links, returns = self._links[who], [row for row in self._requests[who] if row["request"] == "unsuppress"]
+            facts += [*(row["linked_at"] for row in links), *(row["requested_at"] for row in returns)]
+            sources = (customer, *orders, *back, *subscriptions, *checkouts, *links, *returns)
             email = (customer["email"] or "").strip().lower()
             yield {
                 "customer_id": who,
                 "updated_at": latest(*facts),
-                "loaded_at": latest(*(row["loaded_at"] for row in (customer, *orders, *back, *subscriptions, *checkouts))),
+                "loaded_at": latest(*(row["loaded_at"] for row in sources)),
                 "email": email or None,
                 **{name: customer[name] for name in ("first_name", "country_code", "is_guest", "created_at")},
                 "orders_count": len(kept),
@@ -106,14 +114,14 @@ class PlainViews:
 
     def checkout_started(self) -> Iterator[Row]:
         """Rows of cio_export.checkout_started."""
-        for row in self._tables["checkouts"]:
+        for row in map(self._owned, self._tables["checkouts"]):
             kept = ("customer_id", "loaded_at", "checkout_id", "cart_total", "currency", "items_count", "hero_sku")
             category = self.category(row["hero_sku"])
             yield {**{name: row[name] for name in kept}, "occurred_at": row["started_at"], "primary_category": category}
 
     def product_viewed(self) -> Iterator[Row]:
         """Rows of cio_export.product_viewed."""
-        for row in self._tables["product_views"]:
+        for row in map(self._owned, self._tables["product_views"]):
             kept = {name: row[name] for name in ("customer_id", "loaded_at", "view_id")}
             product = self._products[row["sku"]]
             shown = {"hero_sku": row["sku"], "primary_category": product["category"], "price": product["price"]}
@@ -128,6 +136,34 @@ class PlainViews:
     def subscription_paused(self) -> Iterator[Row]:
         """Rows of cio_export.subscription_paused."""
         yield from (self._subscription(row, row["paused_at"]) for row in self._tables["subscriptions"] if row["paused_at"])
+
+    def merges(self) -> Iterator[Row]:
+        """Rows of cio_export.merges."""
+        for row in self._tables["account_links"]:
+            yield {**{n: row[n] for n in ("customer_id", "guest_id", "loaded_at")}, "occurred_at": row["linked_at"]}
+
+    def deletions(self) -> Iterator[Row]:
+        """Rows of cio_export.deletions."""
+        for last, loaded_at in self._last_requests("delete"):
+            yield {"customer_id": last["customer_id"], "occurred_at": last["requested_at"], "loaded_at": loaded_at}
+
+    def suppressions(self) -> Iterator[Row]:
+        """Rows of cio_export.suppressions."""
+        for last, _ in self._last_requests("suppress", "unsuppress"):
+            kept = {"customer_id": last["customer_id"], "loaded_at": last["loaded_at"], "occurred_at": last["requested_at"]}
+            yield {**kept, "is_suppressed": last["request"] == "suppress"}
+
+    def _last_requests(self, *kinds: str) -> Iterator[tuple[Row, datetime]]:
+        """The last request of each person and day, suppress after an unsuppress of the same second; and the newest loaded_at."""
+        asked = [row for row in self._tables["privacy_requests"] if row["request"] in kinds]
+        days = grouped([{**row, "day": (row["customer_id"], row["requested_at"].date())} for row in asked], "day")
+        for rows in days.values():
+            last = max(rows, key=lambda row: (row["requested_at"], row["request"] == "suppress"))
+            yield last, max(row["loaded_at"] for row in rows)
+
+    def _owned(self, row: Row) -> Row:
+        """A guest's row under the customer that the guest became."""
+        return {**row, "customer_id": self._became.get(row["customer_id"], row["customer_id"])}
 
     def _subscription(self, row: Row, moment: datetime) -> Row:
         kept = ("customer_id", "loaded_at", "subscription_id", "price", "interval_days")

@@ -14,6 +14,7 @@ import pytest
 
 from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.delivery import sample_delivered
+from rs_cio_assets.delivery.ledger import SCHEMA
 from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable, MismatchError, StoreRefused
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings
@@ -70,7 +71,7 @@ def test_a_second_run_sends_nothing_and_makes_no_request(store: LocalStore, tmp_
 
 
 def test_only_new_rows_of_a_day_are_sent(store: LocalStore, tmp_path: Path):
-    """Rows that arrive late for a delivered day go alone, with their own time."""
+    """DU2: rows that arrive late for a delivered day go alone, with their own time."""
     deliver(ORDERS, CONTRACT, stage(store, ORDERS, DAY, [order(1)], tmp_path), store, RecordingTrack().client(), tmp_path)
     track = RecordingTrack()
     later = stage(store, ORDERS, DAY, [order(1), order(2)], tmp_path)
@@ -143,7 +144,7 @@ def test_equal_duplicates_are_sent_once_and_different_ones_not_at_all(store: Loc
 def test_a_bad_row_is_rejected_with_its_reason_and_the_others_go_on(
     changes: dict[str, Any], reason: str, column: str | None, store: LocalStore, tmp_path: Path
 ):
-    """Each fault names its reason and column, keeps the row in the rejections, and stops nothing else."""
+    """ID1, ID2, TM1, TM2, TM5, SZ1: each names its reason and column, keeps the row in the rejections, and stops nothing else."""
     manifest = stage(store, ORDERS, DAY, [order(1), order(2, **changes), order(3)], tmp_path)
     track = RecordingTrack()
     report = deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path)
@@ -184,29 +185,6 @@ def test_a_stale_event_is_held_and_delivered_as_history(store: LocalStore, tmp_p
         assert getattr(report, outcome) == 1, age_hours
         assert report.is_conserved
         assert report.held_until == (AT + timedelta(hours=72, minutes=5) if outcome == "held" else None)
-
-
-def test_customerios_refusals_are_rejections_and_everything_else_is_acknowledged(store: LocalStore, tmp_path: Path):
-    """DL1: of a 207 only the named rows are rejected, with Customer.io's reason; they go again next time."""
-    refusal = {"errors": [{"batch_index": 1, "reason": "invalid", "field": "attributes.note", "message": "too long"}]}
-    manifest = stage(store, ORDERS, DAY, [order(n) for n in range(4)], tmp_path)
-    track = RecordingTrack(lambda _: httpx.Response(207, json=refusal))
-    first = deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path)
-    assert (first.delivered, first.rejected, first.rejected_by_reason) == (3, 1, {"customerio_invalid": 1})
-    assert first.is_conserved
-    again = RecordingTrack()
-    second = deliver(ORDERS, CONTRACT, manifest, store, again.client(), tmp_path)
-    assert (second.delivered, second.unchanged, second.rejected) == (1, 3, 0)
-
-
-@pytest.mark.parametrize("answer", [{}, {"errors": [{"batch_index": 99}]}, {"errors": [{"reason": "x"}]}])
-def test_a_refusal_that_names_no_row_is_an_error(answer: dict[str, Any], store: LocalStore, tmp_path: Path):
-    """An answer that cannot be matched to rows counts nothing as delivered."""
-    manifest = stage(store, ORDERS, DAY, [order(1)], tmp_path)
-    track = RecordingTrack(lambda _: httpx.Response(207, json=answer))
-    with pytest.raises(MismatchError):
-        deliver(ORDERS, CONTRACT, manifest, store, track.client(), tmp_path)
-    assert store.list("ledger/") == []
 
 
 def test_a_workspace_of_another_region_gets_no_row(store: LocalStore, tmp_path: Path):
@@ -361,14 +339,14 @@ def test_the_sample_holds_only_rows_that_customerio_should_have(store: LocalStor
 
 
 def test_the_ledger_is_plain_parquet(store: LocalStore, tmp_path: Path):
-    """Any Parquet tool reads what was acknowledged, when and by which run."""
+    """Any Parquet tool reads what was acknowledged, of which time, when and by which run."""
     manifest = stage(store, ORDERS, DAY, [order(1), order(2)], tmp_path)
     deliver(ORDERS, CONTRACT, manifest, store, RecordingTrack().client(), tmp_path)
     (key,) = store.list(f"ledger/tested/{DAY}/")
     rows = pq.read_table(tmp_path / "store" / key).to_pylist()
-    assert {tuple(row) for row in rows} == {("row_key", "content_hash", "acknowledged_at", "run_id")}
+    assert {tuple(row) for row in rows} == {tuple(SCHEMA.names)}
     assert {row["run_id"] for row in rows} == {"11111111-test"}
-    assert {row["acknowledged_at"] for row in rows} == {NOW}
+    assert {(row["acknowledged_at"], row["occurred_at"]) for row in rows} == {(NOW, AT)}
 
 
 def test_the_event_id_depends_on_name_and_key_alone(store: LocalStore, tmp_path: Path):

@@ -15,6 +15,7 @@ import pytest
 from rs_cio_assets.contract import Feed, FeedKind, load_contract
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import ensure_shop
+from rs_cio_assets.sandbox.shop.tables import KEYS
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.warehouse import Warehouse, create_view
 from rs_cio_assets_tests.pipeline import query, run_sql
@@ -156,6 +157,17 @@ def identifier(case: str) -> str:
     return f"{letter}{MADE_IN_SEQUENCE + list(CASES).index(case)}"
 
 
+ASKING = identifier("no order")
+REQUESTS = (  # hours from noon
+    (-3, "suppress"),
+    (0, "unsuppress"),
+    (24, "unsuppress"),
+    (24, "suppress"),
+    (24, "delete"),
+    (20, "delete"),
+)
+
+
 def inserts() -> Iterator[tuple[str, Sequence[Any]]]:
     """The hand-made rows."""
     for name, case in CASES.items():
@@ -181,6 +193,9 @@ def inserts() -> Iterator[tuple[str, Sequence[Any]]]:
             for nth, (amount, kind) in enumerate(made["refunds"]):
                 values = (f"{order_id}-{nth}", order_id, identifier(name), at(2), Decimal(amount), kind, at(4 + nth))
                 yield "INSERT INTO shop.refunds VALUES (%s, %s, %s, %s, %s, %s, %s)", values
+    for hours, request in REQUESTS:
+        values = (ASKING, request, NOON + timedelta(hours=hours), at(2))
+        yield "INSERT INTO shop.privacy_requests VALUES (%s, %s, %s, %s)", values
 
 
 @dataclass
@@ -202,9 +217,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         with Warehouse(settings.redshift).session() as session:
             for feed in CONTRACT.feeds:
                 create_view(session, feed)
-        names = ("customers", "products", "orders", "order_lines", "checkouts", "subscriptions", "refunds", "product_views")
         yield Shop(
-            {name: read(settings, "shop", name) for name in names},
+            {name: read(settings, "shop", name) for name in KEYS},
             {name: read(settings, feed.view_schema, feed.view_table) for name, feed in FEEDS.items()},
         )
 
@@ -221,16 +235,41 @@ def read(settings: Settings, schema: str, name: str) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in query(settings, f"SELECT * FROM {schema}.{name}")]
 
 
+def key_of(feed: Feed, row: Row) -> tuple[Any, ...]:
+    """What no two rows of a view share: the feed's key, and of who may ask again on another day, the day."""
+    asks_again = feed.kind in {FeedKind.DELETION, FeedKind.SUPPRESSION}
+    return (*(row[key] for key in feed.key_columns), row[feed.time_column].date() if asks_again else None)
+
+
 @pytest.mark.parametrize("name", sorted(FEEDS))
 def test_every_row_and_column_is_what_plain_python_makes_of_the_tables(shop: Shop, name: str):
     """LG2 and more: no row too many or too few, no duplicate key, each value as recomputed, money to the cent."""
-    feed = FEEDS[name]
     recompute: Callable[[], Iterator[Row]] = getattr(PlainViews(shop.tables), name)
-    by_key = {tuple(row[key] for key in feed.key_columns): row for row in shop.views[name]}
-    wanted = {tuple(row[key] for key in feed.key_columns): row for row in recompute()}
+    by_key = {key_of(FEEDS[name], row): row for row in shop.views[name]}
+    wanted = {key_of(FEEDS[name], row): row for row in recompute()}
     assert len(by_key) == len(shop.views[name]), "a business key stands twice"
     assert len(wanted) > 10
     assert by_key == wanted
+
+
+def test_what_a_guest_did_belongs_to_the_customer_they_became(shop: Shop):
+    """ID5: a linked guest stands in no view but as the one who goes; their orders come first in the customer's count."""
+    became = {row["guest_id"]: row["customer_id"] for row in shop.tables["account_links"]}
+    for rows in shop.views.values():
+        assert {row["customer_id"] for row in rows} & set(became) == set()
+    numbers = {row["order_id"]: (row["customer_id"], row["order_number"]) for row in shop.views["order_completed"]}
+    theirs = [row for row in shop.tables["orders"] if row["customer_id"] in became and row["order_id"] in numbers]
+    assert {numbers[row["order_id"]][0] for row in theirs} <= set(became.values())
+    assert sum(numbers[row["order_id"]][1] == 1 for row in theirs) > 10
+    updated = {row["customer_id"]: row["updated_at"] for row in shop.views["people"]}
+    assert all(updated[row["customer_id"]] >= row["linked_at"] for row in shop.tables["account_links"])
+
+
+def test_of_a_days_requests_the_last_counts(shop: Shop):
+    """One row per person and day: the latest request of the day; in the same second, the block; deletions at the last."""
+    found = [(row["occurred_at"], row["is_suppressed"]) for row in shop.views["suppressions"] if row["customer_id"] == ASKING]
+    assert sorted(found) == [(NOON, False), (at(1), True)]
+    assert [row["occurred_at"] for row in shop.views["deletions"] if row["customer_id"] == ASKING] == [at(1)]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,12 +16,13 @@ import pytest
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import advance_shop, ensure_shop, load_cdnow, skincare
+from rs_cio_assets.sandbox.shop.tables import KEYS
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets_tests.pipeline import query, run_sql
 
 TODAY = date(2026, 11, 24)
 MIDNIGHT = datetime(2026, 11, 24)  # noqa: DTZ001 - the tables hold naive UTC
-TABLES = ("customers", "products", "orders", "order_lines", "checkouts", "subscriptions", "refunds", "product_views")
+TABLES = tuple(KEYS)
 EVENT_TIMES = {
     "customers": ("created_at", "updated_at"),
     "orders": ("placed_at", "paid_at", "cancelled_at"),
@@ -29,6 +30,8 @@ EVENT_TIMES = {
     "subscriptions": ("started_at", "paused_at", "cancelled_at"),
     "refunds": ("refunded_at",),
     "product_views": ("viewed_at",),
+    "account_links": ("linked_at",),
+    "privacy_requests": ("requested_at",),
 }
 Rows = dict[str, Counter[tuple[Any, ...]]]
 
@@ -139,6 +142,8 @@ def test_a_year_lies_behind_and_nothing_ahead(usual: Settings):
         ("order_lines AS l JOIN usual.products AS p ON p.sku = l.sku WHERE p.is_gift_card", 0.005),
         ("products WHERE is_gift_card", 0.05),
         ("product_views WHERE sku IS NOT NULL", 1),
+        ("privacy_requests WHERE request = 'delete'", 0.2),
+        ("privacy_requests WHERE request = 'unsuppress'", 0.02),
     ],
 )
 def test_what_a_retention_team_has_to_tell_apart_is_there(usual: Settings, what: str, at_least: float):
@@ -146,6 +151,12 @@ def test_what_a_retention_team_has_to_tell_apart_is_there(usual: Settings, what:
     assert one(usual, f"SELECT COUNT(*) FROM usual.{what}") > 0
     table = what.split(maxsplit=1)[0]
     assert one(usual, f"SELECT COUNT(*) FROM usual.{what}") >= at_least * one(usual, f"SELECT COUNT(*) FROM usual.{table}")
+
+
+def test_links_and_requests_are_a_trickle(usual: Settings):
+    """Of 1,000 customers a year about one guest a week makes an account and one person a week asks about their data."""
+    for table in ("account_links", "privacy_requests"):
+        assert 15 <= one(usual, f"SELECT COUNT(*) FROM usual.{table}") <= 90, table
 
 
 def test_volumes_follow_the_hours_and_the_week(usual: Settings):
@@ -178,6 +189,17 @@ _IMPOSSIBLE = {
             OR r.amount > o.total OR r.amount < 0""",
     "line at another price": """
         order_lines AS l LEFT JOIN usual.products AS p ON p.sku = l.sku WHERE p.sku IS NULL OR l.unit_price <> p.price""",
+    "link of somebody who is no guest, or not there yet, or to a guest": """
+        account_links AS a LEFT JOIN usual.customers AS c USING (customer_id)
+        LEFT JOIN usual.customers AS g ON g.customer_id = a.guest_id
+        WHERE NOT NVL(g.is_guest, FALSE) OR NVL(c.is_guest, TRUE) OR a.linked_at < g.created_at OR a.linked_at < c.created_at""",
+    "an account orders before its link": "account_links JOIN usual.orders USING (customer_id) WHERE placed_at <= linked_at",
+    "an unsuppress without a suppress before it": """
+        privacy_requests AS r LEFT JOIN usual.privacy_requests AS s
+            ON s.customer_id = r.customer_id AND s.request = 'suppress' AND s.requested_at < r.requested_at
+        WHERE r.request = 'unsuppress' AND s.customer_id IS NULL""",
+    "somebody deleted orders again": """
+        privacy_requests JOIN usual.orders USING (customer_id) WHERE request = 'delete' AND placed_at >= requested_at""",
     "page seen before they came": """
         product_views AS v LEFT JOIN usual.customers AS c ON c.customer_id = v.customer_id
         WHERE c.created_at IS NULL OR v.viewed_at < c.created_at""",
@@ -212,9 +234,9 @@ def test_keys_are_unique_and_identifiers_keep_their_shape_over_several_blocks(em
     monkeypatch.setattr(skincare, "CUSTOMERS_PER_BLOCK", 150)
     said = load(empty, customers=400)
     assert [re.findall(r"[\d,]+ of [\d,]+", text)[0] for text in said[:3]] == ["150 of 400", "300 of 400", "400 of 400"]
-    keys = ["customer_id", "sku", "order_id", "order_id || '/' || line_number::VARCHAR", "checkout_id", "subscription_id"]
-    for table, key in zip(TABLES, [*keys, "refund_id", "view_id"], strict=True):
-        assert one(empty, f"SELECT COUNT(*) - COUNT(DISTINCT {key}) FROM shop.{table}") == 0, table
+    for table, key in KEYS.items():
+        text = " || '/' || ".join(f"{column}::VARCHAR" for column in key)
+        assert one(empty, f"SELECT COUNT(*) - COUNT(DISTINCT {text}) FROM shop.{table}") == 0, table
     assert one(empty, "SELECT COUNT(*) FROM shop.customers WHERE NOT customer_id ~ '^[CG][0-9]{7}$'") == 0
 
 
@@ -273,13 +295,12 @@ def test_stepping_through_time_and_jumping_to_its_end_give_the_same_tables(empty
 def test_time_going_on_adds_new_and_late_rows_and_changes_only_what_something_happened_to(empty: Settings):
     """New rows are loaded after the earlier end; late ones arrive now for 1 to 4 days ago; every other row stays as it was."""
     before = fresh(empty, customers=3_000)
-    until = datetime(2026, 11, 26, 15, 30, tzinfo=UTC)
+    until = datetime(2026, 12, 12, 15, 30, tzinfo=UTC)
     report = advance_shop(empty.redshift, until=until, late_orders=9)
     after = contents(empty)
     for table in EVENT_TIMES:
-        assert {row[-1] > MIDNIGHT for row in after[table] - before[table]} == {True}, (
-            "a row that changed says when it was loaded"
-        )
+        is_newer = {row[-1] > MIDNIGHT for row in after[table] - before[table]}
+        assert is_newer == {True}, f"a row of {table} that changed says when it was loaded"
         keys_before, keys_after = ({row[0] for row in rows[table]} for rows in (before, after))
         assert keys_before <= keys_after, f"a row of {table} is gone"
     now = until.replace(tzinfo=None)

@@ -12,7 +12,8 @@ import pytest
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import lint_contract, load_contract
-from rs_cio_assets.delivery.rules import DUPLICATE_DIFFERS, compile_rules, size_rule
+from rs_cio_assets.contract.models import Feed
+from rs_cio_assets.delivery.rules import FOUND_BY_ENGINE, compile_rules, size_rule
 from rs_cio_assets.settings import VARIABLES
 
 PROJECT = Path(__file__).parents[2]
@@ -72,13 +73,20 @@ def test_the_analyst_s_example_feed_works(tmp_path: Path):
 def test_every_reason_to_reject_a_row_is_explained():
     """An operator who reads a reason finds it on the page "Reading a rejection"."""
     contract = load_contract()
-    reasons = {DUPLICATE_DIFFERS.reason}
+    reasons = {rule.reason for rule in FOUND_BY_ENGINE}
     for feed in contract.feeds:
         rules = compile_rules(feed, contract, date(2026, 11, 24), datetime(2026, 11, 25, tzinfo=UTC))
-        reasons |= {rule.reason for rule in rules} | {size_rule(feed, "x").reason}
+        reasons |= {rule.reason for rule in rules} | {size_rule(feed).reason}
     page = (PROJECT / "docs" / "analyst.md").read_text()
     assert len(reasons) > 12
     assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+
+
+def test_every_option_of_a_feed_is_explained():
+    """Each field of a feed's YAML stands on the page "Views and contracts", in its text or in its example."""
+    page = (PROJECT / "docs" / "analyst.md").read_text()
+    fields = set(Feed.model_fields) - {"name", "sql", "owner"}
+    assert {name for name in fields if f"`{name}" not in page and f"{name}:" not in page} == set()
 
 
 def test_every_decision_is_listed():
