@@ -83,26 +83,31 @@ class Stubborn(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Stubborn
     protocol_version = "HTTP/1.1"
+
+    @property
+    def stubborn(self) -> Stubborn:
+        """The server, with what it knows."""
+        assert isinstance(self.server, Stubborn)
+        return self.server
 
     def do_GET(self) -> None:
         self._answer(200, {"region": "us", "environment_id": 1})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            self.server.batches += 1
-            is_answered = self.server.batches <= self.server.answered
+        with self.stubborn.lock:
+            self.stubborn.batches += 1
+            is_answered = self.stubborn.batches <= self.stubborn.answered
         if is_answered:
             self._answer(200, {})
-            with self.server.lock:
-                self.server.acknowledged |= {operation["id"] for operation in json.loads(body)["batch"]}
+            with self.stubborn.lock:
+                self.stubborn.acknowledged |= {operation["id"] for operation in json.loads(body)["batch"]}
             return
-        with self.server.lock:
-            self.server.waiting += 1
-        if self.server.is_hanging:
-            self.server.stopped.wait(HANGS_S)
+        with self.stubborn.lock:
+            self.stubborn.waiting += 1
+        if self.stubborn.is_hanging:
+            self.stubborn.stopped.wait(HANGS_S)
             self.close_connection = True
         else:
             self._answer(429, {}, {"Retry-After": str(RETRY_AFTER_S)})
@@ -115,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Say nothing."""
 
 

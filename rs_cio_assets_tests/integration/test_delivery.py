@@ -159,6 +159,20 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_others_go_on(
     assert row["message"] == example.message
 
 
+@pytest.mark.parametrize(("policy", "sent"), [("reject", ["O1", "O3"]), ("pass", ["O1", "O2", "O3"])])
+def test_a_value_that_the_contract_does_not_declare_is_treated_as_it_says(
+    policy: str, sent: list[str], store: LocalStore, tmp_path: Path
+):
+    """NM6: rejected with the column, or passed on; a declared value and no value go either way."""
+    categories = {"type": "string", "values": ("serum",), "on_undeclared_value": policy}
+    feed = feed_of("event", {"order_id": {"type": "string"}, "category": categories}, unknown_person="send")
+    rows = [order(1, category="serum"), order(2, category="Serum"), order(3, category=None)]
+    track = RecordingTrack()
+    report = deliver(feed, contract_of(feed), stage(store, feed, DAY, rows, tmp_path), store, track.client(), tmp_path)
+    assert [o["attributes"]["order_id"] for o in track.operations] == sent
+    assert [(e.reason, e.column) for e in report.examples] == ([("undeclared_value", "category")] if policy == "reject" else [])
+
+
 def test_a_mended_row_is_sent_and_leaves_the_rejections(store: LocalStore, tmp_path: Path):
     """Rejections count attempts while a row stays bad, and forget it once it is fine."""
     bad = stage(store, ORDERS, DAY, [order(1, total=Decimal(-1))], tmp_path)

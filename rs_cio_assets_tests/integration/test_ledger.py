@@ -182,10 +182,12 @@ def test_two_runs_of_one_day_at_once_lose_nothing(store: Store, tmp_path: Path):
     rows = [order(n) for n in range(40)]
     manifest = stage(store, ORDERS, DAY, rows, tmp_path)
     both_classified = threading.Barrier(2, timeout=60)
-    tracks = [RecordingTrack(), RecordingTrack()]
     reports: list[DeliveryReport] = []
-    for track in tracks:
-        track._answer = lambda _: both_classified.wait() and None
+
+    def answer(_: httpx.Request) -> None:
+        both_classified.wait()
+
+    tracks = [RecordingTrack(answer), RecordingTrack(answer)]
 
     def run(number: int) -> None:
         scratch = tmp_path / f"scratch{number}"
