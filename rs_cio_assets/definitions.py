@@ -13,7 +13,7 @@ from dagster import Definitions, in_process_executor
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
 from rs_cio_assets.automation import build_jobs
 from rs_cio_assets.checks import build_read_back_check
-from rs_cio_assets.contract import Contract, load_contract
+from rs_cio_assets.contract import Contract, FeedKind, load_contract
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings, load_settings
 
@@ -32,7 +32,7 @@ def build_definitions(
     contract = contract or load_contract(settings.contract)
     daily = daily_partitions(settings.start_date)
     feeds = contract.enabled_feeds
-    read_back_checks = [build_read_back_check(feed, contract) for feed in feeds]
+    read_back_checks = [build_read_back_check(feed, contract) for feed in contract.feeds_of(FeedKind.PEOPLE, FeedKind.EVENT)]
     return Definitions(
         assets=[
             *(build_view(feed) for feed in feeds),

@@ -191,7 +191,7 @@ def _pick(around: Surroundings, feed: Feed, key: str, day: str) -> tuple[Manifes
     business_key = compile_expressions(feed, around.contract, 0).business_key
     found: Sequence[Mapping[str, Any]] = ()
     if manifest.files:
-        staged = staged_rows([around.store.fetch(file.key, around.scratch) for file in manifest.files])
+        staged = staged_rows({n: around.store.fetch(file.key, around.scratch) for n, file in enumerate(manifest.files)})
         with open_database(around.scratch) as database:
             chosen = f"SELECT {columns} FROM {staged} WHERE {business_key} = ?"  # noqa: S608 - names are quoted, the key is bound
             database.execute(f"COPY ({chosen}) TO {literal(str(path))} (FORMAT parquet)", [key])

@@ -28,6 +28,7 @@ from rs_cio_assets.assets.run_config import FeedConfig
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import DeliveryReport
+from rs_cio_assets.delivery.rules import PERSON_DELETED, PERSON_MERGED
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store, load_manifest
@@ -155,10 +156,10 @@ def _rows_result(reports: list[DeliveryReport]) -> AssetCheckResult:
 
 def _rejections_result(feed: Feed, reports: list[DeliveryReport]) -> AssetCheckResult:
     rejected = [r for r in reports if r.rejected]
-    over = [r for r in rejected if r.rejected > feed.max_rejected_share * r.rows]
+    over = [r for r in rejected if _budgeted(r) > feed.max_rejected_share * r.rows]
     metadata = {
         "rejected": sum(r.rejected for r in reports),
-        "largest share (%)": round(max((100 * r.rejected / r.rows for r in rejected), default=0.0), 2),
+        "largest share (%)": round(max((100 * _budgeted(r) / r.rows for r in rejected), default=0.0), 2),
         "budget (%)": round(100 * feed.max_rejected_share, 2),
     }
     if rejected:
@@ -176,6 +177,11 @@ def _rejections_result(feed: Feed, reports: list[DeliveryReport]) -> AssetCheckR
         description=_rejections_text(rejected, over),
         metadata=metadata,
     )
+
+
+def _budgeted(report: DeliveryReport) -> int:
+    """Rejected rows that say something about the view; that people left since is no mistake of an old day."""
+    return report.rejected - sum(report.rejected_by_reason.get(rule.reason, 0) for rule in (PERSON_DELETED, PERSON_MERGED))
 
 
 def _rejections_text(rejected: list[DeliveryReport], over: list[DeliveryReport]) -> str:

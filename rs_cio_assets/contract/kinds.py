@@ -42,8 +42,8 @@ def kind_problems(feed: Feed) -> Iterator[str]:
             yield f"business_key: a {kind} feed has one row per {feed.merged_column or feed.identifier}; leave it out"
         if feed.live_from or feed.max_trigger_age_hours:
             yield "live_from, max_trigger_age_hours: are for event feeds"
-        if feed.unknown_person != "deliver":
-            yield "unknown_person: is for event feeds"
+        if feed.unknown_person != "deliver" and kind is not FeedKind.MERGE:
+            yield "unknown_person: is for event and merge feeds"
         if feed.on_backfill == "hold":
             yield "on_backfill: hold is for event feeds; an attribute has no time that would make it history"
     if kind is not FeedKind.PEOPLE:

@@ -166,8 +166,8 @@ class Feed(_Strict):
     )
     unknown_person: Literal["deliver", "hold", "reject", "send"] = Field(
         default="deliver",
-        description="Events of somebody whom no people feed has delivered: deliver reads and sends the person first, hold waits "
-        "for the person, reject keeps the event out, send lets Customer.io make a bare profile.",
+        description="Events of, and merges into, somebody whom no people feed has delivered: deliver reads and sends the person "
+        "first, hold waits for them, reject keeps the row out, send lets Customer.io make a bare profile or pass over the merge.",
     )
     on_backfill: Literal["refuse", "hold", "accept"] = Field(
         default="refuse",
@@ -238,6 +238,8 @@ class Feed(_Strict):
                 problems.append(
                     f"{role}: column {column!r} is not declared under columns; declared are {', '.join(self.columns)}"
                 )
+        if "file_row_number" in self.columns:
+            problems.append("columns.file_row_number: the name is taken by the reader of staged files; rename the column")
         for role in ("time_column", "loaded_at"):
             column = self.columns.get(roles[role])
             if column is not None and column.type is not ColumnType.TIMESTAMP:

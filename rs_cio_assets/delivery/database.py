@@ -14,7 +14,7 @@ from rs_cio_assets.errors import MismatchError, StoreRefused
 
 _Result = TypeVar("_Result")
 ENDING_S = 1.0  # for an interrupted statement to end
-MEMORY_LIMIT = "512MB"
+MEMORY_LIMIT = "192MB"
 THREADS = 2
 STREAM_BYTES = "16MB"  # encoded rows that wait to be fetched, so that encoding goes on meanwhile
 
@@ -29,20 +29,27 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:", config=config) as database:
         # Within a day the order of rows means nothing; keeping it would cost a tenth of the speed, and memory.
         database.execute("SET preserve_insertion_order = false")
+        database.execute("SET enable_progress_bar = false")  # it would print into the run's output
         database.execute(f"SET streaming_buffer_size = '{STREAM_BYTES}'")
         try:
             yield database
-        except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:  # OSError: the same, from an Arrow reader
+        except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
+            if isinstance(error, OSError) and "Out of Memory" not in str(error):  # any error of DuckDB's, from an Arrow reader
+                raise _unreadable(error) from None
             raise StoreRefused(
                 f"the day does not fit into {MEMORY_LIMIT} of memory and the scratch folder ({type(error).__name__})",
                 next_step="free space in the temporary folder (TMPDIR) and run the day again",
             ) from None
         except duckdb.Error as error:
-            # DuckDB's own text may quote a row's value.
-            raise MismatchError(
-                f"the staged rows cannot be read as the contract says ({type(error).__name__})",
-                next_step="run the export of that day again",
-            ) from None
+            raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> MismatchError:
+    # DuckDB's own text may quote a row's value.
+    return MismatchError(
+        f"the staged rows cannot be read as the contract says ({type(error).__name__})",
+        next_step="run the export of that day again",
+    )
 
 
 def interruptibly(database: duckdb.DuckDBPyConnection, call: Callable[[], _Result]) -> _Result:

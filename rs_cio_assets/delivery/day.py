@@ -20,13 +20,14 @@ from rs_cio_assets.delivery.classify import (
     TRIGGER_WINDOW,
     Classifier,
     Outcome,
+    PeopleKeys,
     due_at,
     outcome_of,
     staged_rows,
 )
 from rs_cio_assets.delivery.database import interruptibly
-from rs_cio_assets.delivery.expressions import compile_expressions, quoted, row_key
-from rs_cio_assets.delivery.ledger import COMPACT_SEGMENTS, compact_ledger, latest_of, ledger_files
+from rs_cio_assets.delivery.expressions import compile_expressions, person_key, quoted
+from rs_cio_assets.delivery.ledger import COMPACT_SEGMENTS, compact_ledger, ledger_files
 from rs_cio_assets.delivery.options import DeliveryOptions, Neighbours
 from rs_cio_assets.delivery.packing import Body, pack
 from rs_cio_assets.delivery.people import acknowledged_keys
@@ -36,8 +37,6 @@ from rs_cio_assets.delivery.rules import PERSON_DELETED, PERSON_MERGED
 from rs_cio_assets.delivery.sending import RefusedRow, Sending
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.store import Manifest, Store
-
-MOSTLY = 0.9  # a ledger with this share of the day's rows: little is left to send
 
 
 class StagedDay:
@@ -60,11 +59,13 @@ class StagedDay:
         self.feed, self.day = feed, manifest.day
         self._contract, self._manifest, self._store, self._scratch = contract, manifest, store, scratch
         self._database, self._now, self._options = database, now, options
-        self._files = [store.fetch(file.key, scratch) for file in manifest.files]
-        self._require_rows(sum(pq.read_metadata(path).num_rows for path in self._files))
+        files = [(path, pq.read_metadata(path).num_rows) for path in (store.fetch(f.key, scratch) for f in manifest.files)]
+        self._require_rows(sum(rows for _, rows in files))
+        self._rows = staged_rows({number: path for number, (path, _) in enumerate(files)})
+        self._segments = ledger_files(store, feed.name, manifest.day, scratch)
         self._expressions = compile_expressions(feed, contract, int(manifest.read_at.timestamp()))
         day = None if options.is_of_any_day else date.fromisoformat(manifest.day)
-        self._classifier = Classifier(database, feed, contract, self._expressions, self._files, day, now, options)
+        self._classifier = Classifier(database, feed, contract, self._expressions, files, day, now, options)
         self._rejections = Rejections(database, store, feed.name, manifest.day, scratch, is_kept=not options.is_of_any_day)
         self._codes = np.zeros(Outcome.REJECTED, np.int64)
         self._could_trigger = 0
@@ -73,9 +74,10 @@ class StagedDay:
 
     @property
     def may_trigger(self) -> bool:
-        """False when every row is too old to start a campaign, whatever it says."""
+        """False when no row can start a campaign, whatever it says."""
         end_of_day = datetime.fromisoformat(f"{self.day}T00:00:00+00:00").timestamp() + 86_400
-        return self.feed.kind is not FeedKind.EVENT or end_of_day > (self._now - TRIGGER_WINDOW).timestamp()
+        is_young = end_of_day > (self._now - TRIGGER_WINDOW).timestamp()
+        return is_young if self.feed.kind is FeedKind.EVENT else self.feed.kind is FeedKind.PEOPLE
 
     @cached_property
     def counts(self) -> dict[int, tuple[int, int]]:
@@ -83,18 +85,30 @@ class StagedDay:
         return interruptibly(self._database, self._classifier.counts)
 
     @property
+    def rows_acknowledged(self) -> int:
+        """Keys of the day that the ledger holds already."""
+        return sum(pq.read_metadata(path).num_rows for path in self._segments)
+
+    @property
     def people_known(self) -> int:
         """How many people were ever delivered."""
-        return max((self._count_keys(feed) for feed in self._contract.feeds_of(FeedKind.PEOPLE)), default=0)
+        counts = [self._count_keys(feed) for feed in self._contract.feeds_of(FeedKind.PEOPLE)]
+        return max(counts, default=0)
 
-    def find_unknown_people(self) -> pa.ChunkedArray:
-        """Identifiers of rows still to be sent whose people were never delivered; none where the contract does not care."""
+    def find_unknown_people(self, *, is_outcome: bool = True) -> pa.ChunkedArray:
+        """Identifiers of rows still to be sent whose people were never delivered; none where the contract does not care.
+
+        Their rows wait or are rejected, unless this *is_outcome* is false.
+        """
         people = self._contract.feeds_of(FeedKind.PEOPLE)
-        if self.feed.kind is not FeedKind.EVENT or self.feed.unknown_person == "send" or not people:
+        is_asked = self.feed.kind in {FeedKind.EVENT, FeedKind.MERGE}  # a merge into nobody does nothing
+        if not is_asked or self.feed.unknown_person == "send" or not people:
             return pa.chunked_array([], pa.string())
 
         def find() -> pa.ChunkedArray:
-            return self._classifier.note_unknown_people([(self._keys_of(feed), partial(_person_key, feed)) for feed in people])
+            known = [self._people_of(feed) for feed in people]
+            deleted = [self._people_of(feed) for feed in self._contract.feeds_of(FeedKind.DELETION)]
+            return self._classifier.note_unknown_people(known, deleted, is_outcome=is_outcome)
 
         return interruptibly(self._database, find)
 
@@ -109,10 +123,9 @@ class StagedDay:
     def people_of_rows(self) -> dict[int, tuple[str, str]]:
         """Of a merge feed: who stays and who goes by each row's pos, in the order of the rows' times."""
         stays, goes, at = (quoted(n) for n in (self.feed.identifier, self.feed.merged_column or "", self.feed.time_column))
-        found = self._database.execute(
-            f'SELECT "~pos", {stays}, {goes} FROM {staged_rows(self._files)} ORDER BY {at}, "~pos"'  # noqa: S608
-        )
-        return {pos: (kept, gone) for pos, kept, gone in found.fetchall()}
+        rows = f'SELECT "~pos", {stays}, {goes} FROM {self._rows} ORDER BY {at}, "~pos"'  # noqa: S608
+        found = interruptibly(self._database, lambda: self._database.execute(rows).fetchall())
+        return {pos: (kept, gone) for pos, kept, gone in found}
 
     def operations(self) -> Iterator[pa.RecordBatch]:
         """The rows to send, with their operations, in bounded batches. Counts every row, and notes the rejected ones."""
@@ -126,8 +139,8 @@ class StagedDay:
                 self._rejections.add(batch)
             sent = batch if counts[Outcome.SEND] == len(codes) else batch.filter(pa.array(codes == Outcome.SEND))
             if len(counts) > Outcome.HELD and counts[Outcome.HELD]:
-                held = batch["occurred_us"].to_numpy()[codes == Outcome.HELD].max()
-                self._latest_held_us = max(self._latest_held_us or 0, int(held))
+                held = batch["occurred_us"].filter(pa.array(codes == Outcome.HELD)).to_numpy()
+                self._latest_held_us = max(self._latest_held_us or 0, int(held.max()))
             if sent.num_rows:
                 self._could_trigger += int((sent["occurred_us"].to_numpy() > young_us).sum())
                 yield sent
@@ -163,7 +176,6 @@ class StagedDay:
     def report(self, sending: Sending, people_first: int, seconds: float) -> DeliveryReport:
         """Everything counted, and examples with hashed keys. After `save_rejections`."""
         rows = self.outcomes()
-        due = due_at(self._latest_held_us) if self._latest_held_us is not None else None
         return DeliveryReport(
             feed=self.feed.name,
             day=self.day,
@@ -182,7 +194,7 @@ class StagedDay:
             request_bytes=sending.request_bytes,
             requests_per_s=sending.track.pace_per_second,
             seconds=seconds,
-            held_until=due if due and due > self._now else None,
+            held_until=None if self._latest_held_us is None else due_at(self._latest_held_us),
             examples=self._rejections.examples(),
             delivered_examples=tuple(key[:12] for key in sending.examples),
         )
@@ -193,7 +205,7 @@ class StagedDay:
             self._database.register("refused_rows", pa.table({"pos": pa.array([row.pos for row in refused], pa.int64())}))
             business_keys = dict(
                 self._database.execute(
-                    f'SELECT "~pos", {self._expressions.business_key} FROM {staged_rows(self._files)} '  # noqa: S608
+                    f'SELECT "~pos", {self._expressions.business_key} FROM {self._rows} '  # noqa: S608
                     'WHERE "~pos" IN (SELECT pos FROM refused_rows)'
                 ).fetchall()
             )
@@ -202,28 +214,26 @@ class StagedDay:
 
     def _compare(self) -> None:
         """Tell the classifier what is known of the day's rows."""
-        feed, day = self.feed, self.day
-        segments = ledger_files(self._store, feed.name, day, self._scratch)
-        if len(segments) > COMPACT_SEGMENTS and compact_ledger(
-            self._database, self._store, feed.name, day, self._scratch, self._now
-        ):
-            segments = ledger_files(self._store, feed.name, day, self._scratch)
-        acknowledged = sum(pq.read_metadata(path).num_rows for path in segments)
-        self._classifier.note_delivered(
-            latest_of(segments) if segments else "", is_complete=acknowledged >= MOSTLY * self._manifest.rows
-        )
+        feed = self.feed
+        if len(self._segments) > COMPACT_SEGMENTS:
+            compact_ledger(self._database, self._store, feed.name, self.day, self._scratch, self._now)
+            self._segments = ledger_files(self._store, feed.name, self.day, self._scratch)
+        self._classifier.note_delivered(self._segments)
         if self._rejections.earlier:
             self._classifier.note_refused(self._rejections.earlier, self._contract.version_of(feed))
         if feed.kind.is_irreversible:
-            self._classifier.note_superseded(self._keys_of(feed), day)
+            self._classifier.note_superseded(self._keys_of(feed), self.day)
             return
         for kind, rule in ((FeedKind.DELETION, PERSON_DELETED), (FeedKind.MERGE, PERSON_MERGED)):
             for gone in self._contract.feeds_of(kind):
-                self._classifier.note_gone(self._keys_of(gone), partial(_person_key, gone), rule)
+                self._classifier.note_gone(self._people_of(gone), rule)
+
+    def _people_of(self, feed: Feed) -> PeopleKeys:
+        return PeopleKeys(self._keys_of(feed), partial(person_key, feed))
 
     def _count_keys(self, feed: Feed) -> int:
-        ((count,),) = self._database.execute(f"SELECT count(DISTINCT row_key) FROM {self._keys_of(feed)}").fetchall()  # noqa: S608
-        return count
+        counted = f"SELECT count(DISTINCT row_key) FROM {self._keys_of(feed)}"  # noqa: S608
+        return interruptibly(self._database, lambda: self._database.execute(counted).fetchall())[0][0]
 
     def _keys_of(self, feed: Feed) -> str:
         return acknowledged_keys(self._database, self._store, feed, self._scratch)
@@ -236,11 +246,6 @@ class StagedDay:
                 feed=self.feed.name,
                 day=self.day,
             )
-
-
-def _person_key(feed: Feed, identifier: str) -> str:
-    """The row key that *feed*, with one row per person, gives to the person *identifier*, a column."""
-    return row_key(feed, f"coalesce({identifier}::VARCHAR, '')")
 
 
 def _sum(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from rs_cio_assets.delivery.rejections import clear_rejections
 from rs_cio_assets.delivery.report import DeliveryProgress, DeliveryReport, Preview
 from rs_cio_assets.delivery.sending import Sending
 from rs_cio_assets.store import Manifest, Store
+from rs_cio_assets.store.overlay import OverlayStore
 
 
 def deliver_day(
@@ -60,7 +61,8 @@ def deliver_day(
     if not manifest.rows:
         if brake:
             brake.remember(is_released=options.has_no_brake)
-        clear_rejections(store, feed.name, manifest.day)
+        if not options.is_of_any_day:
+            clear_rejections(store, feed.name, manifest.day)
         return DeliveryReport(feed.name, manifest.day, 0, seconds=time.monotonic() - started)
     with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
         day = StagedDay(feed, contract, manifest, store, Path(folder), database, now(), options)
@@ -94,10 +96,11 @@ def preview_day(
     Sends nothing and writes nothing but scratch files; asks for the campaigns where a row could start one.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
-        day = StagedDay(feed, contract, manifest, store, Path(folder), database, now, options)
+        above = OverlayStore(store, Path(folder) / "store")  # what a look writes on the way (a folded ledger) stays here
+        day = StagedDay(feed, contract, manifest, above, Path(folder), database, now, options)
+        unknown_people = len(day.find_unknown_people(is_outcome=feed.unknown_person != "deliver"))
         _, could_trigger = day.counts.get(Outcome.SEND, (0, 0))
         campaigns = campaigns_at_risk(feed, neighbours.campaigns()) if could_trigger and day.may_trigger else None
-        unknown_people = len(day.find_unknown_people())
         requests, request_bytes = 0, 0
         operations: list[Mapping[str, Any]] = []
         for body in day.bodies(day.operations()):
@@ -121,10 +124,16 @@ def preview_day(
 
 def _check(day: StagedDay, brake: Brake | None, options: DeliveryOptions, neighbours: Neighbours) -> None:
     """Stop before the first row where a guard says so."""
+    feed = day.feed
+    if feed.unknown_person != "deliver":
+        day.find_unknown_people()  # whose rows do not go
     if brake and not options.has_no_brake:
         rows, _ = day.counts.get(Outcome.SEND, (0, 0))
-        brake.check_rows(rows, day.people_known)
-    if options.is_backfill and (options.on_backfill or day.feed.on_backfill) == "refuse" and day.may_trigger:
+        if rows:
+            brake.check_rows(rows + day.rows_acknowledged, day.people_known)
+    policy = options.on_backfill or feed.on_backfill
+    is_refused = policy == "refuse" or (policy == "hold" and feed.kind is FeedKind.PEOPLE)  # an attribute cannot wait
+    if options.is_backfill and is_refused and day.may_trigger:
         _, could_trigger = day.counts.get(Outcome.SEND, (0, 0))
         if could_trigger:
-            refuse_triggers(day.feed, day.day, could_trigger, campaigns_at_risk(day.feed, neighbours.campaigns()))
+            refuse_triggers(feed, day.day, could_trigger, campaigns_at_risk(feed, neighbours.campaigns()))

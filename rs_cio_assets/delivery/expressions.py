@@ -6,13 +6,18 @@ Everything is computed over columns. Names are quoted, literals escaped; a row's
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed, FeedKind
 
 # Part of every content hash: raise it when the encoding changes, so that people are sent anew rather than missed.
 HASH_VERSION = 1
 SEPARATOR = "chr(31)"
+MAX_JSON_DEPTH = 64  # a choice: Python's parser, for one, ends near 1,000
+DOUBLE_DIGITS = 309  # the largest double has as many
+SUSPECT_DIGITS = 20  # a cheap look need not count further
 STAGED_SCALE = 10  # digits after the point of a staged decimal
 # A column of ours beside a feed's: the contract allows no such name.
 ATTRIBUTES = '"~attributes"'
@@ -26,8 +31,9 @@ class FeedExpressions:
     """DuckDB expressions over one staged row.
 
     row_key: 32 hex digits of the feed's event (or the feed) and the business key. source_hash: 64 bits of everything that
-    decides about the operation; cheap, and comparable within one version of DuckDB and of the contract only. texts: columns
-    (`, expression AS name` each) that the rules and attributes read, so that what is dear is computed once. attributes: the
+    decides about the operation; cheap, and comparable within one version of DuckDB and of the contract only. looks, then
+    texts: columns (`, expression AS name` each) that the rules and attributes read, so that what is dear is computed once:
+    `with_texts` adds them. attributes: the
     JSON object of the sent columns. content_hash: 32 hex digits of what would be sent, without the time at which the
     warehouse was read. operation: JSON with a comma after it, so that slices of many join to a batch. Those two read
     attributes as the column "~attributes". business_key: readable, for the rejections.
@@ -35,6 +41,7 @@ class FeedExpressions:
 
     row_key: str
     source_hash: str
+    looks: str
     texts: str
     attributes: str
     content_hash: str
@@ -53,6 +60,9 @@ def compile_expressions(feed: Feed, contract: Contract, read_at_s: int) -> FeedE
     return FeedExpressions(
         row_key=row_key(feed, keys),
         source_hash=f"hash({', '.join([salt, *map(quoted, dict.fromkeys(decisive))])})",
+        looks="".join(
+            f", {_is_odd(quoted(name))} AS {look_of(name)}" for name, c in feed.columns.items() if c.type is ColumnType.JSON
+        ),
         texts="".join(f", {_text(name, column)} AS {text_of(name)}" for name, column in feed.columns.items() if has_text(column)),
         attributes=_attributes(feed),
         content_hash=f"md5(concat_ws({SEPARATOR}, {HASH_VERSION}, {content}))",
@@ -67,12 +77,17 @@ def row_key(feed: Feed, key: str) -> str:
     return f"left(sha256(concat_ws({SEPARATOR}, {literal(feed.event_name or feed.name)}, {key})), 32)"
 
 
+def person_key(feed: Feed, identifier: str) -> str:
+    """The row key that *feed*, with one row per person, gives to the person *identifier*, a column."""
+    return row_key(feed, f"coalesce({identifier}::VARCHAR, '')")
+
+
 def _operation(feed: Feed, contract: Contract, read_at_s: int) -> tuple[str, str]:
     """The operation, and the expressions (joined by commas) that make its content."""
     person = _person(contract, "identifiers", feed.identifier)
+    at = _unix_seconds(quoted(feed.time_column))
     match feed.kind:
         case FeedKind.EVENT:
-            at = _unix_seconds(quoted(feed.time_column))
             head = f'{ULID_HEAD}{"0" * ULID_LENGTH}","type":"person","action":"event"'
             head += f',"name":{json.dumps(feed.event_name)},"timestamp":'
             parts = (literal(head), at, "','", person, """',"attributes":'""", ATTRIBUTES)
@@ -85,19 +100,25 @@ def _operation(feed: Feed, contract: Contract, read_at_s: int) -> tuple[str, str
             kept, gone = _person(contract, "primary", feed.identifier), _person(contract, "secondary", feed.merged_column or "")
             parts = (literal('{"type":"person","action":"merge",'), kept, "','", gone)
             content = f"{kept}, {gone}"
-        case FeedKind.DELETION:
+        case FeedKind.DELETION:  # the time is content: somebody who came back may ask for it again
             parts = (literal('{"type":"person","action":"delete",'), person)
-            content = person
+            content = f"{person}, {at}"
         case FeedKind.SUPPRESSION:
             action = f"CASE WHEN {quoted(feed.suppressed_column or '')} THEN 'suppress' ELSE 'unsuppress' END"
             parts = (literal('{"type":"person","action":"'), action, """'",'""", person)
-            content = f"{person}, {action}"
+            content = f"{person}, {action}, {at}"
     return f"concat({', '.join(parts)}, '}},')", content
 
 
 def _person(contract: Contract, field: str, column: str) -> str:
     """`"identifiers":{"id":"..."}` of the person that *column* names."""
     return f"""concat('"{field}":{{"{contract.workspace.identifier.customerio}":', to_json({quoted(column)}), '}}')"""
+
+
+def parquet(paths: Iterable[Path], options: str = "") -> str:
+    """A DuckDB relation of these Parquet files. Names in a path (`tier=gold`) are no columns."""
+    names = ", ".join(literal(str(path)) for path in paths)
+    return f"read_parquet([{names}], hive_partitioning = false{options})"
 
 
 def quoted(name: str) -> str:
@@ -131,6 +152,16 @@ def _attributes(feed: Feed) -> str:
     return f"concat('{{', ltrim(concat({', '.join(pieces)}), ','), '}}')"
 
 
+def with_texts(expressions: FeedExpressions, rows: str) -> str:
+    """The relation *rows* with the columns that rules and attributes read."""
+    return f"(SELECT *{expressions.texts} FROM (SELECT *{expressions.looks} FROM {rows}))"  # noqa: S608
+
+
+def look_of(name: str) -> str:
+    """The column that is true where a JSON column holds something odd."""
+    return quoted(f"~~~{name}")
+
+
 def has_text(column: Column) -> bool:
     """True for a column that rules and attributes read as text."""
     return column.type in {ColumnType.DECIMAL, ColumnType.JSON}
@@ -138,7 +169,7 @@ def has_text(column: Column) -> bool:
 
 def text_of(name: str) -> str:
     """The column with the text of such a column."""
-    return quoted(f"~{name}")
+    return quoted(f"~~{name}")
 
 
 def unused_digits(column: Column) -> int:
@@ -147,9 +178,23 @@ def unused_digits(column: Column) -> int:
 
 
 def _text(name: str, column: Column) -> str:
-    if column.type is ColumnType.JSON:
-        return f"try(json({quoted(name)}))::VARCHAR"  # minified; null where it is no JSON
-    return f"{quoted(name)}::VARCHAR"
+    value = quoted(name)
+    if column.type is not ColumnType.JSON:
+        return f"{value}::VARCHAR"
+    # The text itself, so that numbers stay as they are. DuckDB takes a comma before a closing bracket for JSON, and writes it
+    # without (and numbers as doubles).
+    has_comma = f"{look_of(name)} AND regexp_matches({value}, ',\\s*[\\]}}]')"
+    written = f"CASE WHEN {has_comma} THEN json({value})::VARCHAR ELSE {value} END"
+    return f"CASE WHEN json_valid({value}) THEN {written} END"  # null where it is no JSON
+
+
+def _is_odd(value: str) -> str:
+    """A cheap look at JSON: may it hold what DuckDB takes and others do not? Letters of NaN and infinity, exponents of three
+    digits, a comma before a closing bracket, many digits or brackets."""
+    signs = rf"[nN][aA][nN]|[iI][nN][fF]|[eE]\+?[0-9]{{3}}|,\s*[\]}}]|[0-9]{{{SUSPECT_DIGITS}}}"
+    brackets = f"strlen({value}) - strlen(replace(replace({value}, '[', ''), '{{', ''))"
+    is_deep = f"strlen({value}) > {2 * MAX_JSON_DEPTH} AND {brackets} > {MAX_JSON_DEPTH}"
+    return f"(regexp_matches({value}, '{signs}') OR ({is_deep}))"
 
 
 def json_value(expression: str, column: Column) -> str:
@@ -186,4 +231,7 @@ def _key_text(feed: Feed, name: str) -> str:
         return f"epoch_us({quoted(name)})::VARCHAR"
     if column.type is ColumnType.DECIMAL:
         return f"{quoted(name)}::DECIMAL(38, {column.scale})::VARCHAR"
-    return f"{quoted(name)}::VARCHAR"
+    text = f"{quoted(name)}::VARCHAR"
+    if len(feed.key_columns) > 1:  # what separates the parts of a key must not stand in one of them
+        return f"replace(replace({text}, chr(27), chr(27) || chr(27)), {SEPARATOR}, chr(27) || '_')"
+    return text

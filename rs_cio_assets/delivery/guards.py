@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rs_cio_assets.contract.models import Feed, FeedKind
 from rs_cio_assets.customerio import Campaign
@@ -11,6 +12,7 @@ from rs_cio_assets.errors import DeliveryRefused
 from rs_cio_assets.store import Manifest, Store
 
 NAMES_SHOWN = 10
+FEW_ROWS = 10  # a share of few people is less than anybody's first day
 
 
 def campaigns_at_risk(feed: Feed, campaigns: Sequence[Campaign]) -> tuple[Campaign, ...]:
@@ -56,35 +58,42 @@ class Brake:
         self._key = f"brakes/{feed.name}.json"
 
     def check_view(self) -> None:
-        """Raises: DeliveryRefused when the view is empty or shrank: its rows only ever add up, so something broke it."""
-        before = self._rows_before()
+        """Raises: DeliveryRefused when the view is empty or shrank: its rows only ever add up, so something broke it.
+
+        A day that was read before the largest size was seen says nothing about that.
+        """
+        before, read_at = self._largest()
         now = self._manifest.view_rows or 0
-        if now < self._feed.min_view_share * before:
+        if self._manifest.read_at >= read_at and now < self._feed.min_view_share * before:
             raise self._refusal(
                 f"{self._feed.view} holds {now:,} rows and held {before:,} before",
                 "mend the view; if the rows are gone on purpose, run the day once with has_no_brake: true",
             )
 
     def check_rows(self, rows: int, people: int) -> None:
-        """Raises: DeliveryRefused when *rows* to send are above the day's ceiling, or too large a share of all *people*."""
+        """Raises: DeliveryRefused when *rows*, of the whole day, are above its ceiling, or too large a share of all *people*."""
         ceiling, share = self._feed.max_rows_per_day or 0, self._feed.max_people_share
         if rows > ceiling:
-            problem = f"{rows:,} rows would be sent, max_rows_per_day is {ceiling:,}"
-        elif people and rows > share * people:
-            problem = f"{rows:,} rows would be sent, more than max_people_share ({share:.2%}) of the {people:,} people delivered"
+            problem = f"{rows:,} rows of the day would be sent, max_rows_per_day is {ceiling:,}"
+        elif people and rows > max(share * people, FEW_ROWS):
+            problem = f"{rows:,} rows of the day would be sent, more than max_people_share ({share:.2%}) of {people:,} people"
         else:
             return
         raise self._refusal(problem, "look at the day's rows; if they are right, run the day with has_no_brake: true")
 
     def remember(self, *, is_released: bool) -> None:
         """Note the largest size that the view had when a day went out; the present one when the brake *is_released*."""
+        before, read_at = self._largest()
         now = self._manifest.view_rows or 0
-        largest = now if is_released else max(now, self._rows_before())
-        self._store.put(self._key, json.dumps({"view_rows": largest, "day": self._manifest.day}).encode())
+        if is_released or (now >= before and self._manifest.read_at >= read_at):
+            noted = {"view_rows": now, "read_at": self._manifest.read_at.astimezone(UTC).isoformat()}
+            self._store.put(self._key, json.dumps(noted).encode())
 
-    def _rows_before(self) -> int:
+    def _largest(self) -> tuple[int, datetime]:
         data = self._store.get(self._key)
-        return json.loads(data)["view_rows"] if data else 0
+        noted = json.loads(data) if data else {}
+        read_at = noted.get("read_at")
+        return noted.get("view_rows") or 0, datetime.fromisoformat(read_at) if read_at else datetime.min.replace(tzinfo=UTC)
 
     def _refusal(self, problem: str, next_step: str) -> DeliveryRefused:
         return DeliveryRefused(

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rs_cio_assets.delivery.expressions import literal
+from rs_cio_assets.delivery.expressions import parquet
 from rs_cio_assets.errors import StoreRefused
 from rs_cio_assets.store import Store
 from rs_cio_assets.store.objects import refused_by_disk
@@ -25,6 +25,7 @@ from rs_cio_assets.store.objects import refused_by_disk
 FLUSH_AFTER_S = 1.0
 FLUSH_AFTER_ROWS = 50_000
 COMPACT_SEGMENTS = 32  # a day with more of them is folded by the run that has to read them
+ROWS_PER_FOLD = 500_000
 KEEP_REPLACED = timedelta(hours=1)  # longer than anybody reads one day's ledger
 SCHEMA = pa.schema(
     [
@@ -56,14 +57,11 @@ def ledger_files(store: Store, feed_name: str, day: str, scratch: Path) -> list[
         return _fetch_segments(store, feed_name, day, scratch)  # removed between listing and reading: list anew
 
 
-def latest_of(files: Sequence[Path]) -> str:
-    """A DuckDB relation with the latest acknowledgement of each row key in *files* (SCHEMA)."""
-    if not files:
-        return "(SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS content_hash, NULL::UBIGINT AS source_hash LIMIT 0)"
-    paths = ", ".join(literal(str(path)) for path in files)
+def latest_of(files: Sequence[Path], *, only: str = "") -> str:
+    """A DuckDB relation with the latest acknowledgement of each row key in *files* (SCHEMA); *only* narrows the keys down."""
     return (
         f"(SELECT row_key, {_LATEST}, max(acknowledged_at) AS acknowledged_at "  # noqa: S608 - paths and names of our own
-        f"FROM read_parquet([{paths}]) GROUP BY row_key)"
+        f"FROM {parquet(files)} {only} GROUP BY row_key)"
     )
 
 
@@ -87,13 +85,15 @@ def compact_ledger(
     store.delete([key for key in keys if key in old])
     current = [key for key in keys if key not in replaced]
     if len(current) < 2:
-        return bool(old)
+        return bool(old & set(keys))
     target = scratch / "compacted.parquet"
-    database.execute(
-        f"COPY (SELECT row_key, content_hash, source_hash, occurred_at, acknowledged_at, run_id "  # noqa: S608
-        f"FROM {latest_of([store.fetch(key, scratch) for key in current])}) TO {literal(str(target))} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{_REPLACES}: {literal(json.dumps(current))}}})"
-    )
+    files = [store.fetch(key, scratch) for key in current]
+    passes = 1 + sum(pq.read_metadata(path).num_rows for path in files) // ROWS_PER_FOLD
+    with pq.ParquetWriter(target, SCHEMA.with_metadata({_REPLACES: json.dumps(current)}), compression="zstd") as writer:
+        for number in range(passes):  # each folds its share of the keys, so that memory stays flat
+            share = latest_of(files, only=f"WHERE hash(row_key) % {passes} = {number}")
+            for batch in database.sql(f"SELECT {', '.join(SCHEMA.names)} FROM {share}").to_arrow_reader():  # noqa: S608
+                writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=writer.schema))
     store.put_file(f"{prefix}{_stamp(now)}-compacted.parquet", target)
     target.unlink()
     return True

@@ -12,7 +12,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from rs_cio_assets.contract.models import Feed
-from rs_cio_assets.delivery.expressions import literal
+from rs_cio_assets.delivery.expressions import literal, parquet
+from rs_cio_assets.errors import StoreRefused
 from rs_cio_assets.store import Store
 
 FOLD_SEGMENTS = 64  # a lookup that finds more segments outside of the cache writes the cache anew
@@ -26,19 +27,25 @@ def acknowledged_keys(database: duckdb.DuckDBPyConnection, store: Store, feed: F
 
     *day* is the ISO day of the partition. Reads the ledger of all days, most of it from the cache.
     """
+    try:
+        return _keys(database, store, feed, scratch)
+    except StoreRefused:
+        return _keys(database, store, feed, scratch)  # a segment was removed between listing and reading: list anew
+
+
+def _keys(database: duckdb.DuckDBPyConnection, store: Store, feed: Feed, scratch: Path) -> str:
     cache = f"keys/{feed.name}.parquet"
     segments = {key for key in store.list(f"ledger/{feed.name}/") if key.endswith(".parquet")}
     parts, fresh = [], segments
     if cache in store.list(cache):
         path = store.fetch(cache, scratch)
         folded = set(json.loads((pq.read_metadata(path).metadata or {})[_FOLDED.encode()]))
-        parts.append(f"SELECT row_key, day, occurred_at FROM read_parquet({literal(str(path))})")  # noqa: S608 - paths of our own
-        fresh = segments - folded
+        if {_day_of(key) for key in folded} <= {_day_of(key) for key in segments}:  # else somebody removed days of the ledger
+            parts.append(f"SELECT row_key, day, occurred_at FROM {parquet([path])}")  # noqa: S608 - paths of our own
+            fresh = segments - folded
     if fresh:
-        paths = ", ".join(literal(str(store.fetch(key, scratch))) for key in sorted(fresh))
-        parts.append(
-            f"SELECT row_key, {_DAY} AS day, occurred_at FROM read_parquet([{paths}], filename = true)"  # noqa: S608
-        )
+        paths = [store.fetch(key, scratch) for key in sorted(fresh)]
+        parts.append(f"SELECT row_key, {_DAY} AS day, occurred_at FROM {parquet(paths, ', filename = true')}")  # noqa: S608
     if not parts:
         return "(SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS day, NULL::TIMESTAMPTZ AS occurred_at LIMIT 0)"
     relation = f"({' UNION ALL '.join(parts)})"
@@ -51,4 +58,8 @@ def acknowledged_keys(database: duckdb.DuckDBPyConnection, store: Store, feed: F
         f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{_FOLDED}: {literal(json.dumps(sorted(segments)))}}})"
     )
     store.put_file(cache, target)
-    return f"(SELECT row_key, day, occurred_at FROM read_parquet({literal(str(target))}))"  # noqa: S608
+    return f"(SELECT row_key, day, occurred_at FROM {parquet([target])})"  # noqa: S608
+
+
+def _day_of(segment: str) -> str:
+    return segment.split("/")[2]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs_cio_assets.delivery.classify import FIRST_RULE, REFUSED_BEFORE
-from rs_cio_assets.delivery.expressions import literal
+from rs_cio_assets.delivery.expressions import literal, parquet
 from rs_cio_assets.delivery.report import RejectedExample
 from rs_cio_assets.delivery.rules import Rule
 from rs_cio_assets.delivery.sending import RefusedRow
@@ -55,14 +55,14 @@ class Rejections:
         self._database, self._store, self._scratch = database, store, scratch
         self._key = rejections_key(feed_name, day)
         has_earlier = is_kept and self._key in store.list(self._key)
-        self._earlier = str(store.fetch(self._key, scratch)) if has_earlier else None
+        self._earlier = store.fetch(self._key, scratch) if has_earlier else None
         self._found = scratch / "rejected.parquet"
         self._writer: pq.ParquetWriter | None = None
 
     @property
     def earlier(self) -> str | None:
         """A DuckDB relation of the last run's rejections; None when there were none."""
-        return f"read_parquet({literal(self._earlier)})" if self._earlier else None
+        return parquet([self._earlier]) if self._earlier else None
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Note the rows (code, row_key, content_hash, business_key) of a classified batch that are rejected."""
@@ -133,7 +133,7 @@ class Rejections:
         if self._writer is not None:
             self._writer.close()
             row = f"SELECT f.row_key, f.business_key, f.content_hash, {contract}, u.reason, u.column_name, u.message"
-            found = f"FROM read_parquet({literal(str(self._found))}) AS f"
+            found = f"FROM {parquet([self._found])} AS f"
             parts.append(f"{row}, true {found} INNER JOIN rules AS u USING (code)")
             if self.earlier:
                 same = "u.row_key = f.row_key AND u.content_hash = f.content_hash AND starts_with(u.reason, 'customerio_')"

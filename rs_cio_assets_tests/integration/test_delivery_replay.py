@@ -299,15 +299,24 @@ PLAIN_NAMES = [
     "until",
     "suspects",
 ]
-OUR_NAMES = ["attributes", "source", "rule", "pos", "us", "code", "row_key", "broken", "is_same", "known_content", "first_pos"]
-COLLIDES = pytest.mark.xfail(strict=True, reason="expressions.text_of: ~name is also the name of a column of ours")
-BINDS = pytest.mark.xfail(strict=True, reason="classify: GROUP BY h, and DuckDB's own file_row_number")
+OUR_NAMES = [
+    "attributes",
+    "source",
+    "rule",
+    "pos",
+    "us",
+    "code",
+    "row_key",
+    "broken",
+    "is_same",
+    "known_content",
+    "first_pos",
+    "h",
+]
 TEXT, JSON = {"type": "string"}, {"type": "json"}
 ODD = [
     *((name, column) for name in PLAIN_NAMES for column in (TEXT, JSON)),
-    *((name, TEXT) for name in OUR_NAMES),
-    *(pytest.param(name, JSON, marks=COLLIDES) for name in OUR_NAMES),
-    *(pytest.param(name, TEXT, marks=BINDS) for name in ("h", "file_row_number")),
+    *((name, column) for name in OUR_NAMES for column in (TEXT, JSON)),
 ]
 
 
@@ -329,7 +338,6 @@ def test_a_column_may_have_any_name_that_the_contract_allows(name: str, column: 
     assert (again.unchanged, again.duplicates, again.requests) == (2, 1, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="day.operations: to_numpy of a column with nulls")
 def test_a_held_row_beside_one_without_a_time(tmp_path: Path):
     """TM1, TM7: the one is held with its date and the other rejected, whatever batch they share."""
     careful = ORDERS.model_copy(update={"max_trigger_age_hours": 1})
@@ -338,7 +346,6 @@ def test_a_held_row_beside_one_without_a_time(tmp_path: Path):
     assert report.held_until == AT + timedelta(hours=72, minutes=5)
 
 
-@pytest.mark.xfail(strict=True, reason="classify.staged_rows: hive_partitioning is guessed from the path")
 def test_a_folder_named_like_a_column_changes_no_value(tmp_path: Path):
     """The store may lie under tier=gold/: DuckDB must not take that for the column's value."""
     days = Days(tmp_path, FOLK, store=LocalStore(tmp_path / "tier=gold"))
@@ -346,7 +353,6 @@ def test_a_folder_named_like_a_column_changes_no_value(tmp_path: Path):
     assert [operation["attributes"]["tier"] for operation in days.sent(FOLK)] == ["none"]
 
 
-@pytest.mark.xfail(strict=True, reason="classify._find_repeated looks for equal columns, the row key joins them with chr(31)")
 def test_two_keys_that_read_the_same_are_never_sent_under_one_id(tmp_path: Path):
     """DU1: Customer.io would take the second for a repetition and drop it without a word."""
     lines = feed_of(

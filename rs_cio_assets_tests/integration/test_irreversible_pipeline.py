@@ -230,7 +230,7 @@ def test_more_rows_than_the_ceiling_sends_none_and_says_what_to_do(shop: Shop, g
         stopped = pipeline.sync_one(DAYS[1])
         assert not stopped.is_success
         (text,) = (failure for failure in stopped.failures if "max_rows_per_day" in failure)
-        assert "3 rows would be sent, max_rows_per_day is 2" in text
+        assert "3 rows of the day would be sent, max_rows_per_day is 2" in text
         assert "none was sent" in text
         assert "has_no_brake: true" in text
         assert pipeline.counts()["people"] == 3

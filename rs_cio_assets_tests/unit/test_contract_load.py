@@ -187,7 +187,12 @@ def test_the_shipped_contract_loads():
         "subscription_cancelled",
         "subscription_paused",
     ]
-    assert {feed.name for feed in contract.feeds} - {feed.name for feed in contract.enabled_feeds} == {"product_viewed"}
+    assert {feed.name for feed in contract.feeds} - {feed.name for feed in contract.enabled_feeds} == {
+        "product_viewed",
+        "merges",
+        "deletions",
+        "suppressions",
+    }
     assert contract.feed("people").sql == (SHIPPED / "feeds" / "people.sql").read_text()
 
 
