@@ -34,7 +34,8 @@ from rs_cio_assets.delivery.rules import (
 TRIGGER_WINDOW = timedelta(hours=72)
 HOLD_MARGIN = timedelta(minutes=5)
 ROWS_PER_BATCH = 8_192  # larger Arrow batches cost cache and memory (performance.md, section A)
-ROWS_PER_PASS = 500_000  # what is joined or grouped at once: a staged file, or a few small ones
+ROWS_PER_PASS = 500_000  # what is joined at once: a staged file, or a few small ones
+KEYS_PER_PASS = 1_500_000  # 64 bits each, what is grouped at once
 _KEYED = ('"~row_key"', '"~source"', '"~us"')
 _FILE_STRIDE = 10_000_000_000  # a row's position: its file's number times this, plus its place in the file
 # A row's code is its outcome; of a rejected row, this plus the number of the rule that it breaks.
@@ -268,7 +269,7 @@ class Classifier:
     def _find_repeated(self) -> bool:
         keys = f"hash({', '.join(quoted(name) for name in self._feed.key_columns)})"
         self._database.execute('CREATE TABLE suspects ("~hash" UBIGINT)')
-        passes = 1 + self._row_count // ROWS_PER_PASS
+        passes = 1 + self._row_count // KEYS_PER_PASS
         for number in range(passes):  # each looks at its share of the keys, so that memory stays flat
             self._database.execute(
                 f'INSERT INTO suspects SELECT "~hash" FROM (SELECT {keys} AS "~hash" FROM {self._rows}) '  # noqa: S608

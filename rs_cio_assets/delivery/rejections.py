@@ -81,12 +81,13 @@ class Rejections:
 
         *refused* are rows that Customer.io refused in this run, *business_keys* theirs by position; *version* is the contract's.
         """
-        self._make_table(rules, refused, business_keys, version)
         self.rows += len(refused)
-        if not self._is_kept:
-            return
         if not self.rows:
-            self._store.delete([self._key])
+            if self._earlier:
+                self._store.delete([self._key])
+            return
+        self._make_table(rules, refused, business_keys, version)
+        if not self._is_kept:
             return
         target = self._scratch / "rejections.parquet"
         earlier = "(SELECT NULL AS row_key, NULL AS reason, NULL::TIMESTAMPTZ AS first_seen, 0 AS attempts)"
@@ -110,11 +111,15 @@ class Rejections:
 
     def by_reason(self) -> dict[str, int]:
         """Rows of each reason, most frequent first. After `save`."""
+        if not self.rows:
+            return {}
         counted = self._database.execute("SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC, reason")
         return dict(counted.fetchall())
 
     def examples(self) -> tuple[RejectedExample, ...]:
         """A few rows of each reason and column. After `save`."""
+        if not self.rows:
+            return ()
         found = self._database.execute(
             "SELECT row_key, reason, column_name, message FROM rejections "
             "QUALIFY row_number() OVER (PARTITION BY reason, column_name ORDER BY row_key) <= ? "

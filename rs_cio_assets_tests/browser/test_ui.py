@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -150,6 +151,29 @@ def test_a_range_of_days_is_backfilled_from_the_job(shown: Shown, page: Page):
     for day in (first, last):
         page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
         expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
+
+
+LAUNCH = """
+mutation ($tags: [ExecutionTag!], $config: RunConfigData) {
+  launchRun(executionParams: {
+    selector: {repositoryName: "__repository__", repositoryLocationName: "rs_cio_assets", jobName: "sync_day"}
+    runConfigData: $config, executionMetadata: {tags: $tags}
+  }) { ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}"""
+
+
+def test_a_backfill_that_would_start_a_campaign_says_so_on_the_run_s_page(shown: Shown, page: Page):
+    """JR2: sent again as a backfill, young orders would start a running campaign: the run stops, and names it and the way on."""
+    campaign = {"name": "After the order", "state": "running", "event_name": "Order Completed"}
+    httpx.put(f"{shown.customerio_url.rstrip('/')}/sandbox/campaigns/7", json=campaign).raise_for_status()
+    config = {"ops": {"customerio__feeds__order_completed": {"config": {"resend": "all"}}}}
+    tags = [{"key": "dagster/partition", "value": DAY}]
+    answer = httpx.post(f"{shown.dagster_url}/graphql", json={"query": LAUNCH, "variables": {"tags": tags, "config": config}})
+    run = answer.json()["data"]["launchRun"]["run"]["runId"]
+    page.goto(f"{shown.dagster_url}/runs/{run}")
+    expect(visible(page, re.compile("could start After the order .campaign 7."))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    keep(page, "backfill-refused")
+    httpx.delete(f"{shown.customerio_url.rstrip('/')}/sandbox/campaigns/7").raise_for_status()
 
 
 def test_a_customer_can_be_looked_up_in_the_stand_in(shown: Shown, page: Page):
