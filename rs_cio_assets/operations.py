@@ -192,7 +192,7 @@ def _pick(around: Surroundings, feed: Feed, key: str, day: str) -> tuple[Manifes
     found: Sequence[Mapping[str, Any]] = ()
     if manifest.files:
         staged = staged_rows({n: around.store.fetch(file.key, around.scratch) for n, file in enumerate(manifest.files)})
-        with open_database(around.scratch) as database:
+        with open_database() as database:
             chosen = f"SELECT {columns} FROM {staged} WHERE {business_key} = ?"  # noqa: S608 - names are quoted, the key is bound
             database.execute(f"COPY ({chosen}) TO {literal(str(path))} (FORMAT parquet)", [key])
         found = pq.read_table(path).to_pylist()

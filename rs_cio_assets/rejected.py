@@ -106,7 +106,7 @@ def list_rejections(
     by_reason: dict[str, int] = {}
     days: dict[str, None] = {}
     wanted = f"WHERE reason IN ({', '.join(map(literal, reasons))})" if reasons else ""
-    with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, open_database(Path(scratch)) as database:
+    with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, open_database() as database:
         for feed_name, day, key in files:
             with tempfile.TemporaryDirectory(dir=scratch) as folder:  # a file of S3 is gone before the next one comes
                 relation = f"read_parquet({literal(str(store.fetch(key, Path(folder))))}) {wanted}"

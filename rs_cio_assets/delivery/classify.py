@@ -152,6 +152,11 @@ class Classifier:
         self._joins.append('INNER JOIN changed AS c ON c.pos = k."~pos"')
         self._flags |= {"~known_content": "c.content_hash", "~is_known": "c.is_known"}
 
+    @property
+    def rows_left(self) -> int:
+        """Rows that are not set aside."""
+        return self._row_count - self.rows_unchanged
+
     def note_refused(self, rejections: str, version: str) -> None:
         """Leave out what Customer.io refused in an earlier run (*rejections*), as long as row and contract stay as they were."""
         if self._options.has_resend:
@@ -218,6 +223,8 @@ class Classifier:
 
     def counts(self) -> dict[int, tuple[int, int]]:
         """Code -> rows, and how many of them could start a campaign now; without encoding an operation."""
+        if not self.rows_left:
+            return {int(Outcome.UNCHANGED): (self.rows_unchanged, 0)}
         could_trigger = f'"~us" > {self._trigger_us()}' if self._feed.kind is FeedKind.EVENT else "true"
         counts = {int(Outcome.UNCHANGED): (self.rows_unchanged, 0)}
         for part in self._parts:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TypeVar
+from uuid import uuid4
 
 import duckdb
 
@@ -19,16 +22,28 @@ THREADS = 2
 STREAM_BYTES = "16MB"  # encoded rows that wait to be fetched, so that encoding goes on meanwhile
 
 
-@contextmanager
-def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A private in-memory database for the block.
+@cache
+def _instance() -> duckdb.DuckDBPyConnection:
+    """One DuckDB for the process: starting one takes longer than a small day's work."""
+    folder = tempfile.TemporaryDirectory(prefix="rs-cio-duckdb-")
+    atexit.register(folder.cleanup)
+    config = {"memory_limit": MEMORY_LIMIT, "threads": THREADS, "temp_directory": folder.name}
+    instance = duckdb.connect(":memory:", config=config)
+    # Within a day the order of rows means nothing; keeping it would cost a tenth of the speed, and memory.
+    instance.execute("SET GLOBAL preserve_insertion_order = false")
+    return instance
 
-    Raises: StoreRefused when the scratch folder is full or memory runs out, MismatchError when staged files cannot be read.
+
+@contextmanager
+def open_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A private in-memory database for the block. All of a process share the memory, and the folder that they spill to.
+
+    Raises: StoreRefused when the temporary folder is full or memory runs out, MismatchError when staged files cannot be read.
     """
-    config = {"memory_limit": MEMORY_LIMIT, "threads": THREADS, "temp_directory": str(scratch)}
-    with duckdb.connect(":memory:", config=config) as database:
-        # Within a day the order of rows means nothing; keeping it would cost a tenth of the speed, and memory.
-        database.execute("SET preserve_insertion_order = false")
+    name = f"day_{uuid4().hex}"
+    with _instance().cursor() as database:
+        database.execute(f"ATTACH ':memory:' AS {name}")
+        database.execute(f"USE {name}")
         database.execute("SET enable_progress_bar = false")  # it would print into the run's output
         database.execute(f"SET streaming_buffer_size = '{STREAM_BYTES}'")
         try:
@@ -37,11 +52,15 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             if isinstance(error, OSError) and "Out of Memory" not in str(error):  # any error of DuckDB's, from an Arrow reader
                 raise _unreadable(error) from None
             raise StoreRefused(
-                f"the day does not fit into {MEMORY_LIMIT} of memory and the scratch folder ({type(error).__name__})",
+                f"the day does not fit into {MEMORY_LIMIT} of memory and the temporary folder ({type(error).__name__})",
                 next_step="free space in the temporary folder (TMPDIR) and run the day again",
             ) from None
         except duckdb.Error as error:
             raise _unreadable(error) from None
+        finally:
+            with suppress(duckdb.Error):  # a statement that is being interrupted still holds it
+                database.execute("USE memory")
+                database.execute(f"DETACH {name}")
 
 
 def _unreadable(error: Exception) -> MismatchError:

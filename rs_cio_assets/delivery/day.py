@@ -102,7 +102,7 @@ class StagedDay:
         """
         people = self._contract.feeds_of(FeedKind.PEOPLE)
         is_asked = self.feed.kind in {FeedKind.EVENT, FeedKind.MERGE}  # a merge into nobody does nothing
-        if not is_asked or self.feed.unknown_person == "send" or not people:
+        if not is_asked or self.feed.unknown_person == "send" or not people or not self._classifier.rows_left:
             return pa.chunked_array([], pa.string())
 
         def find() -> pa.ChunkedArray:
@@ -130,6 +130,8 @@ class StagedDay:
     def operations(self) -> Iterator[pa.RecordBatch]:
         """The rows to send, with their operations, in bounded batches. Counts every row, and notes the rejected ones."""
         self._codes[Outcome.UNCHANGED] = self._classifier.rows_unchanged
+        if not self._classifier.rows_left:
+            return
         young_us = (self._now - TRIGGER_WINDOW).timestamp() * 1_000_000
         for batch in self._classifier.stream():
             codes = batch["code"].to_numpy()
@@ -219,6 +221,8 @@ class StagedDay:
             compact_ledger(self._database, self._store, feed.name, self.day, self._scratch, self._now)
             self._segments = ledger_files(self._store, feed.name, self.day, self._scratch)
         self._classifier.note_delivered(self._segments)
+        if not self._classifier.rows_left:
+            return
         if self._rejections.earlier:
             self._classifier.note_refused(self._rejections.earlier, self._contract.version_of(feed))
         if feed.kind.is_irreversible:

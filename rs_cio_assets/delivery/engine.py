@@ -64,7 +64,7 @@ def deliver_day(
         if not options.is_of_any_day:
             clear_rejections(store, feed.name, manifest.day)
         return DeliveryReport(feed.name, manifest.day, 0, seconds=time.monotonic() - started)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database() as database:
         day = StagedDay(feed, contract, manifest, store, Path(folder), database, now(), options)
         _check(day, brake, options, neighbours)
         people_first = day.deliver_people_first(neighbours)
@@ -95,7 +95,7 @@ def preview_day(
 
     Sends nothing and writes nothing but scratch files; asks for the campaigns where a row could start one.
     """
-    with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database(Path(folder)) as database:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database() as database:
         above = OverlayStore(store, Path(folder) / "store")  # what a look writes on the way (a folded ledger) stays here
         day = StagedDay(feed, contract, manifest, above, Path(folder), database, now, options)
         unknown_people = len(day.find_unknown_people(is_outcome=feed.unknown_person != "deliver"))

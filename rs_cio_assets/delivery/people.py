@@ -16,7 +16,8 @@ from rs_cio_assets.delivery.expressions import literal, parquet
 from rs_cio_assets.errors import StoreRefused
 from rs_cio_assets.store import Store
 
-FOLD_SEGMENTS = 64  # a lookup that finds more segments outside of the cache writes the cache anew
+# A lookup that finds more segments outside of the cache writes it anew, when they hold a fair share of it; many of them anyhow.
+FOLD_SEGMENTS, FOLD_SHARE, FOLD_ANYHOW = 8, 1 / 16, 256
 _FOLDED = "segments"
 # The day stands in a segment's path; the store may have replaced the slashes of a fetched file's name.
 _DAY = r"regexp_extract(filename, '(\d{4}-\d{2}-\d{2})[/~][^/~]*$', 1)"
@@ -36,20 +37,22 @@ def acknowledged_keys(database: duckdb.DuckDBPyConnection, store: Store, feed: F
 def _keys(database: duckdb.DuckDBPyConnection, store: Store, feed: Feed, scratch: Path) -> str:
     cache = f"keys/{feed.name}.parquet"
     segments = {key for key in store.list(f"ledger/{feed.name}/") if key.endswith(".parquet")}
-    parts, fresh = [], segments
+    parts, fresh, cached_rows = [], segments, 0
     if cache in store.list(cache):
         path = store.fetch(cache, scratch)
-        folded = set(json.loads((pq.read_metadata(path).metadata or {})[_FOLDED.encode()]))
+        footer = pq.read_metadata(path)
+        folded, cached_rows = set(json.loads((footer.metadata or {})[_FOLDED.encode()])), footer.num_rows
         if {_day_of(key) for key in folded} <= {_day_of(key) for key in segments}:  # else somebody removed days of the ledger
             parts.append(f"SELECT row_key, day, occurred_at FROM {parquet([path])}")  # noqa: S608 - paths of our own
             fresh = segments - folded
-    if fresh:
-        paths = [store.fetch(key, scratch) for key in sorted(fresh)]
+    paths = [store.fetch(key, scratch) for key in sorted(fresh)]
+    if paths:
         parts.append(f"SELECT row_key, {_DAY} AS day, occurred_at FROM {parquet(paths, ', filename = true')}")  # noqa: S608
     if not parts:
         return "(SELECT NULL::VARCHAR AS row_key, NULL::VARCHAR AS day, NULL::TIMESTAMPTZ AS occurred_at LIMIT 0)"
     relation = f"({' UNION ALL '.join(parts)})"
-    if len(fresh) <= FOLD_SEGMENTS:
+    is_worth_it = len(paths) > FOLD_SEGMENTS and sum(pq.read_metadata(p).num_rows for p in paths) > FOLD_SHARE * cached_rows
+    if not is_worth_it and len(paths) <= FOLD_ANYHOW:
         return relation
     target = scratch / f"{feed.name}.keys.parquet"
     database.execute(

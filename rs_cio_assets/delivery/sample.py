@@ -27,7 +27,7 @@ def sample_delivered(feed: Feed, contract: Contract, store: Store, days: Sequenc
     """
     expressions = compile_expressions(feed, contract, 0)
     columns = ", ".join(quoted(name) for name in feed.columns)
-    with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, open_database(Path(folder)) as database:
+    with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, open_database() as database:
         database.execute("CREATE TABLE notes (day VARCHAR, row_key VARCHAR, content_hash VARCHAR, acknowledged_at TIMESTAMPTZ)")
         for day in days:
             if files := ledger_files(store, feed.name, day, Path(folder)):

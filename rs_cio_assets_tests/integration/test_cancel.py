@@ -199,11 +199,11 @@ def test_ctrl_c_ends_a_process_that_waits_for_customerio(stubborn: Stubborn, tmp
 
 def test_ctrl_c_while_duckdb_works_is_an_interrupt(tmp_path: Path):
     """DL5: also while rows are classified, Ctrl-C ends the run as Ctrl-C and as no failure that would be tried again."""
-    command = f"""
+    command = """
 from pathlib import Path
 from rs_cio_assets.delivery.database import interruptibly, open_database
 query = "SELECT sum(a.range * b.range) FROM range(100000000) AS a, range(100000000) AS b"
-with open_database(Path({str(tmp_path)!r})) as database:
+with open_database() as database:
     print("begun", flush=True)
     interruptibly(database, lambda: database.execute(query))
 """

@@ -80,7 +80,7 @@ def read(store: Store, key: str) -> pa.Table:
 
 def compact(store: Store, scratch: Path, now: datetime, feed_name: str = "orders", day: str = DAY) -> bool:
     """Fold the day's segments in a database of its own."""
-    with open_database(scratch) as database:
+    with open_database() as database:
         return compact_ledger(database, store, feed_name, day, scratch, now)
 
 
@@ -226,7 +226,7 @@ def deliver(manifest: Manifest, store: Store, client: Any, scratch: Path, number
 
 def known(store: Store, scratch: Path, feed: Any = FOLK) -> set[tuple[str, str, datetime]]:
     """Everybody's latest day and time, as the engine looks them up."""
-    with open_database(scratch) as database:
+    with open_database() as database:
         relation = people.acknowledged_keys(database, store, feed, scratch)
         found = database.execute(f"SELECT row_key, max(day), max(occurred_at) FROM {relation} GROUP BY row_key").fetchall()
     return {(key, day, at.astimezone(UTC)) for key, day, at in found}
