@@ -136,6 +136,10 @@ class Bench:
     def _ours(self, sink: SinkProcess) -> list[Result]:
         results = []
         for feed, kind in ((PEOPLE, "people"), (EVENTS, "events")):
+            if self._known:  # an earlier day's events have looked the people up: their keys are in the store's cache
+                warm = self._store(f"proof-{EVENTS}", ledger_of=self._known)
+                self._deliver(EVENTS, warm, sink)
+                shutil.copytree(warm / "keys", self._known / "keys")
             first, unchanged, later = [], [], []
             for _ in range(self._options.repeats):
                 self._say(f"delivering {kind}: first, unchanged, 0.1 % different")

@@ -212,8 +212,8 @@ class Classifier:
                     f"GROUP BY row_key) AS d WHERE d.row_key = {keys.key_of('identifier')}"
                 )
             strangers = "".join(
-                f" ANTI JOIN {keys.relation} AS known_{n} ON known_{n}.row_key = {keys.key_of('named.identifier')} "
-                f"AND (named.gone_at IS NULL OR known_{n}.occurred_at > named.gone_at)"
+                f" ANTI JOIN {keys.relation} AS known_{n} ON known_{n}.row_key = {keys.key_of('named.identifier')}"
+                + (f" AND (named.gone_at IS NULL OR known_{n}.occurred_at > named.gone_at)" if deleted else "")
                 for n, keys in enumerate(known)
             )
             self._database.execute(f"INSERT INTO unknown_people SELECT identifier FROM named{strangers}")  # noqa: S608
