@@ -34,7 +34,7 @@ from rs_cio_assets.delivery.rules import (
 TRIGGER_WINDOW = timedelta(hours=72)
 HOLD_MARGIN = timedelta(minutes=5)
 ROWS_PER_BATCH = 8_192  # larger Arrow batches cost cache and memory (performance.md, section A)
-ROWS_PER_PASS = 500_000  # what is joined at once: a staged file, or a few small ones
+ROWS_PER_PASS = 1_000_000  # what is joined at once: two staged files, or many small ones
 KEYS_PER_PASS = 1_500_000  # 64 bits each, what is grouped at once
 _KEYED = ('"~row_key"', '"~source"', '"~us"')
 _FILE_STRIDE = 10_000_000_000  # a row's position: its file's number times this, plus its place in the file
