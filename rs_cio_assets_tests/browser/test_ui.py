@@ -171,6 +171,8 @@ def test_a_backfill_that_would_start_a_campaign_says_so_on_the_run_s_page(shown:
     answer = httpx.post(f"{shown.dagster_url}/graphql", json={"query": LAUNCH, "variables": {"tags": tags, "config": config}})
     run = answer.json()["data"]["launchRun"]["run"]["runId"]
     page.goto(f"{shown.dagster_url}/runs/{run}")
+    expect(page.get_by_text("Failure", exact=True).first).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    page.get_by_text("customerio__feeds__order_completed").locator("visible=true").last.click()  # the errored step: its log alone
     expect(visible(page, re.compile("could start After the order .campaign 7."))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "backfill-refused")
     httpx.delete(f"{shown.customerio_url.rstrip('/')}/sandbox/campaigns/7").raise_for_status()
