@@ -20,9 +20,9 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 
 from rs_cio_assets.assets.neighbours import Surroundings
-from rs_cio_assets.checks.compare import differing_columns, unix_seconds
+from rs_cio_assets.checks.compare import differing_columns, is_this_event, unix_seconds
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
-from rs_cio_assets.customerio import Activity, AppClient, TrackClient
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.delivery import DeliveryOptions, DeliveryReport, Preview
 from rs_cio_assets.delivery.classify import staged_rows
 from rs_cio_assets.delivery.database import open_database
@@ -233,20 +233,13 @@ def _read_back(feed: Feed, row: Mapping[str, Any], app: AppClient) -> ReadBack:
         found: Mapping[str, Any] = {name: profile.attributes.get(name) for name in feed.sent_columns}
         names = differing_columns(feed, row, profile.attributes)
     else:
-        events = [e for e in app.activities(person, "event", name=feed.event_name) if _is_of_row(feed, row, e)]
+        events = [e for e in app.activities(person, "event", name=feed.event_name) if is_this_event(feed, row, e)]
         if len(events) != 1:
             return ReadBack(None, f"Customer.io has this event {len(events)} times")
         found = {feed.time_column: events[0].timestamp, **events[0].data}
         is_same_time = events[0].timestamp == unix_seconds(row[feed.time_column])
         names = (*(() if is_same_time else (feed.time_column,)), *differing_columns(feed, row, events[0].data))
     return ReadBack(found, f"differs in {', '.join(names)}" if names else None)
-
-
-def _is_of_row(feed: Feed, row: Mapping[str, Any], event: Activity) -> bool:
-    """True when the business key agrees; a key column that is the event's time is compared as such."""
-    sent = tuple(name for name in feed.key_columns if name in feed.sent_columns)
-    is_same_time = event.timestamp == unix_seconds(row[feed.time_column])
-    return not differing_columns(feed, row, event.data, sent) and (is_same_time or len(sent) == len(feed.key_columns))
 
 
 def _now() -> datetime:

@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.delivery.database import open_database
-from rs_cio_assets.delivery.expressions import literal
+from rs_cio_assets.delivery.expressions import literal, parquet
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.operations import Log, staged_manifest
 from rs_cio_assets.resources import resources_for
@@ -109,7 +109,7 @@ def list_rejections(
     with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, open_database() as database:
         for feed_name, day, key in files:
             with tempfile.TemporaryDirectory(dir=scratch) as folder:  # a file of S3 is gone before the next one comes
-                relation = f"read_parquet({literal(str(store.fetch(key, Path(folder))))}) {wanted}"
+                relation = f"{parquet([store.fetch(key, Path(folder))])} {wanted}"
                 counted = database.execute(f"SELECT reason, count(*) FROM {relation} GROUP BY reason").fetchall()  # noqa: S608
                 shown = database.sql(
                     f"SELECT {_COLUMNS} FROM {relation} ORDER BY reason, column_name, business_key LIMIT {limit - len(rows)}"  # noqa: S608

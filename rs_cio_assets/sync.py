@@ -17,6 +17,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.run_config import REASON_TAG
 from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -88,7 +89,7 @@ def sync_days(
     ordered = sorted(days)
     for end in range(len(ordered), 0, -days_per_run):
         chunk = tuple(ordered[max(0, end - days_per_run) : end])
-        yield _run(defs, instance, SYNC_DAY, days=chunk, tags={"rs_cio/reason": reason})
+        yield _run(defs, instance, SYNC_DAY, days=chunk, tags={REASON_TAG: reason})
 
 
 def replay_days(
@@ -104,7 +105,7 @@ def replay_days(
             instance,
             SYNC_DAY,
             days=(day,),
-            tags={"rs_cio/reason": "replay"},
+            tags={REASON_TAG: "replay"},
             feed=feed_key(feed_name),
             config=config,
         )

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from rs_cio_assets.contract.models import ColumnType, Feed, FeedKind
+from rs_cio_assets.customerio import Activity
 
 _NUMBERS = {ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.FLOAT, ColumnType.TIMESTAMP, ColumnType.DATE}
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -33,6 +34,13 @@ def differing_columns(
         for name in (feed.sent_columns if names is None else names)
         if not _is_same(feed.columns[name].type, row[name], read_back.get(name), feed.columns[name].on_null, removes_empty)
     )
+
+
+def is_this_event(feed: Feed, row: Mapping[str, Any], event: Activity) -> bool:
+    """True when the business key agrees; a key column that is the event's time is compared as such."""
+    sent = tuple(name for name in feed.key_columns if name in feed.sent_columns)
+    is_same_time = event.timestamp == unix_seconds(row[feed.time_column])
+    return not differing_columns(feed, row, event.data, sent) and (is_same_time or len(sent) == len(feed.key_columns))
 
 
 def unix_seconds(value: datetime | date) -> int:

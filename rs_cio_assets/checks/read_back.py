@@ -25,9 +25,9 @@ from pydantic import Field
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.metadata import records_table
-from rs_cio_assets.checks.compare import differing_columns, unix_seconds
+from rs_cio_assets.checks.compare import differing_columns, is_this_event, unix_seconds
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
-from rs_cio_assets.customerio import Activity, AppClient
+from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.delivery import sample_delivered
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store, load_manifest
@@ -104,7 +104,7 @@ def _differences_of_people(feed: Feed, rows: Sequence[Mapping[str, Any]], app: A
 def _differences_of_events(feed: Feed, rows: Sequence[Mapping[str, Any]], app: AppClient) -> Iterator[Difference]:
     for row in rows:
         events = app.activities(row[feed.identifier], "event", name=feed.event_name)
-        same = [event for event in events if _is_this_event(feed, row, event)]
+        same = [event for event in events if is_this_event(feed, row, event)]
         if len(same) != 1:
             yield _difference(feed, row, f"Customer.io has this event {len(same)} times")
             continue
@@ -113,13 +113,6 @@ def _differences_of_events(feed: Feed, rows: Sequence[Mapping[str, Any]], app: A
             names.insert(0, feed.time_column)
         if names:
             yield _difference(feed, row, f"differs in {', '.join(names)}")
-
-
-def _is_this_event(feed: Feed, row: Mapping[str, Any], event: Activity) -> bool:
-    """True when the business key agrees; a key column that is the event's time is compared as such."""
-    sent = tuple(name for name in feed.key_columns if name in feed.sent_columns)
-    is_same_time = event.timestamp == unix_seconds(row[feed.time_column])
-    return not differing_columns(feed, row, event.data, sent) and (is_same_time or len(sent) == len(feed.key_columns))
 
 
 def _difference(feed: Feed, row: Mapping[str, Any], problem: str) -> Difference:

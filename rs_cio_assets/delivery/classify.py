@@ -208,8 +208,9 @@ class Classifier:
             self._database.execute(f"CREATE OR REPLACE TABLE named AS SELECT *, NULL::TIMESTAMPTZ AS gone_at FROM {people}")  # noqa: S608
             for keys in deleted:
                 self._database.execute(
-                    f"UPDATE named SET gone_at = d.at FROM (SELECT row_key, max(occurred_at) AS at FROM {keys.relation} "  # noqa: S608
-                    f"GROUP BY row_key) AS d WHERE d.row_key = {keys.key_of('identifier')}"
+                    "UPDATE named SET gone_at = greatest(coalesce(gone_at, d.at), d.at) FROM "  # noqa: S608 - names of our own
+                    f"(SELECT row_key, max(occurred_at) AS at FROM {keys.relation} GROUP BY row_key) AS d "
+                    f"WHERE d.row_key = {keys.key_of('identifier')}"
                 )
             strangers = "".join(
                 f" ANTI JOIN {keys.relation} AS known_{n} ON known_{n}.row_key = {keys.key_of('named.identifier')}"

@@ -16,8 +16,7 @@ from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed, Fe
 HASH_VERSION = 1
 SEPARATOR = "chr(31)"
 MAX_JSON_DEPTH = 64  # a choice: Python's parser, for one, ends near 1,000
-DOUBLE_DIGITS = 309  # the largest double has as many
-SUSPECT_DIGITS = 20  # a cheap look need not count further
+SUSPECT_DIGITS = 20  # fewer, with an exponent of two digits, always fit a double
 STAGED_SCALE = 10  # digits after the point of a staged decimal
 # A column of ours beside a feed's: the contract allows no such name.
 ATTRIBUTES = '"~attributes"'

@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.store import Store
@@ -36,7 +34,7 @@ from rs_cio_assets_tests.killing import (
     total_of,
     warm_up,
 )
-from rs_cio_assets_tests.pipeline import free_port
+from rs_cio_assets_tests.s3_stand_in import running_s3
 
 KILLS = 100
 BUCKET = "rs-cio"
@@ -209,13 +207,8 @@ def calm_run(folder: Path, feed_name: str, s3_url: str | None) -> Calm:
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
     """S3 on 127.0.0.1, with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+    with running_s3(BUCKET) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,19 @@ def test_a_deleted_person_who_comes_back_is_delivered_before_their_event(tmp_pat
     assert view.asked == [["C0000001"]]
 
 
+@pytest.mark.parametrize("hours", [(1, 3), (3, 1)], ids=["later_last", "later_first"])
+def test_of_two_deletion_feeds_the_later_deletion_counts(hours: tuple[int, int], tmp_path: Path):
+    """ID6: delivered again between two deletions, the person is gone whichever feed has the later one."""
+    others = DELETIONS.model_copy(update={"name": "erasures", "view": "cio_export.erasures"})
+    days = Days(tmp_path, ORDERS, FOLK, DELETIONS, others)
+    days.run(FOLK, [person(1, updated_at=AT + timedelta(hours=2))])
+    for feed, after in zip((DELETIONS, others), hours, strict=True):
+        days.run(feed, [person(1, updated_at=AT + timedelta(hours=after))])
+    view = PeopleView(days)
+    days.run(ORDERS, [of(1, occurred_at=AT + timedelta(hours=4))], deliver_people=view.deliver)
+    assert view.asked == [["C0000001"]]
+
+
 @pytest.mark.parametrize("on_backfill", ["refuse", "hold"])
 def test_a_backfill_of_people_is_guarded_unless_it_is_accepted(on_backfill: Any, tmp_path: Path):
     """JR2: people cannot be held, so a run that says hold must not send them past a running segment campaign either."""

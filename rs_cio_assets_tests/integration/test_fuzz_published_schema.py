@@ -106,6 +106,8 @@ UNREADABLE_JSON = {
     "deeper_than_parsers_go": "[" * 5_000 + "]" * 5_000,
     "no_double": "1e400",
     "no_double_within": '{"a": [-1e999]}',
+    "no_double_with_all_its_digits": "[99999e305]",
+    "no_double_of_many_digits": "1" * 250 + "e99",
 }
 REPAIRED_JSON = {"[1,]": "[1]"}  # DuckDB takes a comma too many and writes it without
 Dice = random.Random

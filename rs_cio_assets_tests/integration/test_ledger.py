@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.client import BaseClient
-from moto.server import ThreadedMotoServer
 
 from rs_cio_assets.delivery import (
     DeliveryOptions,
@@ -30,7 +29,7 @@ from rs_cio_assets.delivery import (
 from rs_cio_assets.delivery.database import open_database
 from rs_cio_assets.store import Manifest, Store, open_store
 from rs_cio_assets_tests.integration.test_delivery_guards import AT, DAY, Days, order, person
-from rs_cio_assets_tests.pipeline import free_port
+from rs_cio_assets_tests.s3_stand_in import running_s3
 from rs_cio_assets_tests.staging import NOW, RecordingTrack, feed_of, stage
 
 BUCKET = "rs-cio"
@@ -45,12 +44,8 @@ RESEND = DeliveryOptions(has_resend=True)
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
     """S3 on 127.0.0.1, with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    client_of(url).create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+    with running_s3(BUCKET) as url:
+        yield url
 
 
 def client_of(url: str) -> BaseClient:

@@ -14,12 +14,12 @@ import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.stub import Stubber
-from moto.server import ThreadedMotoServer
 
 from rs_cio_assets.errors import StoreRefused, StoreUnavailable
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import Fingerprint, LocalStore, Manifest, StagedFile, Store, load_manifest, open_store, save_manifest
 from rs_cio_assets_tests.pipeline import delivered, free_port, open_pipeline, run_sql
+from rs_cio_assets_tests.s3_stand_in import running_s3
 from rs_cio_assets_tests.staging import contract_of, feed_of
 
 DAY = "2026-11-20"
@@ -30,12 +30,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
     """S3 on 127.0.0.1, with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    client_of(url).create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+    with running_s3(BUCKET) as url:
+        yield url
 
 
 def client_of(url: str) -> BaseClient:
