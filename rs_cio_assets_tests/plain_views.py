@@ -89,6 +89,7 @@ class PlainViews:
                 "last_paid_order_at": last_kept,
                 "becomes_inactive_at": last_kept + timedelta(days=60) if last_kept else None,
                 "first_order_category": self._main_category(paid[:1]),
+                "first_order_categories": self._categories(paid[:1]),
                 "top_category": self._main_category(paid),
                 "is_active_subscriber": any(not s["paused_at"] and not s["cancelled_at"] for s in subscriptions),
                 "last_checkout_started_at": latest(*(k["started_at"] for k in checkouts)),
@@ -107,6 +108,7 @@ class PlainViews:
                     "order_total": made["total"],
                     "items_count": sum(line["quantity"] for line in lines),
                     "primary_category": self._main_category([made]),
+                    "categories": self._categories([made]),
                     "hero_sku": lines[0]["sku"] if lines else None,
                     "is_gift_card_only": bool(lines) and {self.category(line["sku"]) for line in lines} == {"gift_card"},
                     "discount_total": made["discount"] or Decimal(0),
@@ -196,3 +198,8 @@ class PlainViews:
             if category := self.category(line["sku"]):
                 revenue[category] += worth(line)
         return min(revenue, key=lambda name: (-revenue[name], name)) if revenue else None
+
+    def _categories(self, orders: Sequence[Row]) -> str | None:
+        """Every category of the orders' lines, joined by commas."""
+        names = {self.category(line["sku"]) for made in orders for line in self._lines[made["order_id"]]}
+        return ",".join(sorted(name for name in names if name)) or None

@@ -4,6 +4,7 @@ from rs_cio_assets.contract.kinds import FeedKind
 from rs_cio_assets.contract.lint import LintFinding, lint_contract, lint_sql
 from rs_cio_assets.contract.load import SHIPPED, load_contract
 from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed, Workspace
+from rs_cio_assets.contract.segments import Journey, Logic, Segment
 
 __all__ = [
     "SHIPPED",
@@ -12,7 +13,10 @@ __all__ = [
     "Contract",
     "Feed",
     "FeedKind",
+    "Journey",
     "LintFinding",
+    "Logic",
+    "Segment",
     "Workspace",
     "lint_contract",
     "lint_sql",

@@ -33,19 +33,7 @@ class FeedKind(StrEnum):
 def kind_problems(feed: Feed) -> Iterator[str]:
     """What is wrong with *feed* for its kind, as `field: text`."""
     kind = feed.kind
-    if kind is FeedKind.EVENT:
-        yield from _event_problems(feed)
-    else:
-        if feed.event_name:
-            yield f"event_name: a {kind} feed has none"
-        if feed.business_key and feed.business_key != (feed.merged_column or feed.identifier,):
-            yield f"business_key: a {kind} feed has one row per {feed.merged_column or feed.identifier}; leave it out"
-        if feed.live_from or feed.max_trigger_age_hours:
-            yield "live_from, max_trigger_age_hours: are for event feeds"
-        if feed.unknown_person != "deliver" and kind is not FeedKind.MERGE:
-            yield "unknown_person: is for event and merge feeds"
-        if feed.on_backfill == "hold":
-            yield "on_backfill: hold is for event feeds; an attribute has no time that would make it history"
+    yield from _event_problems(feed) if kind is FeedKind.EVENT else _problems_of_others(feed)
     if kind is not FeedKind.PEOPLE:
         for name, column in feed.columns.items():
             if column.on_null == "clear":
@@ -54,8 +42,6 @@ def kind_problems(feed: Feed) -> Iterator[str]:
     yield from _role_problems(feed, "merged_column", FeedKind.MERGE, "string")
     if kind.is_irreversible and feed.max_rows_per_day is None:
         yield f"max_rows_per_day: a {kind} feed needs a ceiling: a day with more rows sends none"
-    if not kind.is_irreversible and feed.max_rows_per_day is not None:
-        yield "max_rows_per_day: is for merges, deletions and suppressions"
 
 
 def _event_problems(feed: Feed) -> Iterator[str]:
@@ -65,8 +51,26 @@ def _event_problems(feed: Feed) -> Iterator[str]:
         yield f"event_name: {feed.event_name!r} is not Title Case, for example Order Completed"
     elif len(feed.event_name.encode()) > MAX_EVENT_NAME_BYTES:
         yield f"event_name: longer than {MAX_EVENT_NAME_BYTES} bytes"
+    if feed.name_column in feed.sent_columns:
+        yield f"name_column: column {feed.name_column!r} needs is_sent: false; the event's name says it already"
     if not feed.business_key:
         yield "business_key: an event feed needs the columns that make an event unique"
+
+
+def _problems_of_others(feed: Feed) -> Iterator[str]:
+    kind = feed.kind
+    if feed.event_name:
+        yield f"event_name: a {kind} feed has none"
+    if feed.business_key and feed.business_key != (feed.merged_column or feed.identifier,):
+        yield f"business_key: a {kind} feed has one row per {feed.merged_column or feed.identifier}; leave it out"
+    if feed.live_from or feed.max_trigger_age_hours:
+        yield "live_from, max_trigger_age_hours: are for event feeds"
+    if feed.unknown_person != "deliver" and kind is not FeedKind.MERGE:
+        yield "unknown_person: is for event and merge feeds"
+    if feed.on_backfill == "hold":
+        yield "on_backfill: hold is for event feeds; an attribute has no time that would make it history"
+    if feed.name_column or feed.max_rows_per_person:
+        yield "name_column, max_rows_per_person: are for event feeds"
 
 
 def _role_problems(feed: Feed, role: str, kind: FeedKind, kind_of_column: str) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rs_cio_assets.contract.models import Column, Contract, Feed, Identifier, Workspace
+from rs_cio_assets.contract.segments import Journey, Logic, Segment
 from rs_cio_assets.errors import ContractError
 
 SHIPPED = Path(__file__).parent
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _Lines = dict[tuple[str, ...], int]
+_FOLDERS: Mapping[str, type[BaseModel]] = {"feeds": Feed, "segments": Segment, "journeys": Journey, "logic": Logic}
 _NEXT_STEP = "mend the lines named above (docs/analyst.md shows every field) and start again"
 
 
@@ -31,8 +34,9 @@ class _Problem:
         return f"{self.file}:{self.line}: {self.text}"
 
 
-def load_contract(folder: Path | None = None) -> Contract:
-    """The contract in *folder* (default: the shipped one): `workspace.yaml` and `feeds/<name>.yaml` with `<name>.sql`.
+def load_contract(folder: Path | None = None, *, today: date | None = None) -> Contract:
+    """The contract in *folder* (default: the shipped one): `workspace.yaml`, and in `feeds/`, `segments/`, `journeys/` and
+    `logic/` each `<name>.yaml` with `<name>.sql`. Names whose `until` is not after *today* (UTC; default: now) are left out.
 
     Raises: ContractError listing every problem found, one per line as `file:line: field: what is wrong`.
     """
@@ -41,23 +45,45 @@ def load_contract(folder: Path | None = None) -> Contract:
     if not folder.is_dir():
         raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
     workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, {}, problems)
-    lines: dict[str, _Lines] = {}  # feed -> line of each of its fields
-    feeds = [
-        feed for path in _feed_files(folder, problems) if (feed := _load_feed(path, lines.setdefault(path.stem, {}), problems))
-    ]
+    lines: dict[str, _Lines] = {}  # folder/name -> line of each of its fields
+    found = {name: tuple(_load_folder(folder, name, model, lines, problems)) for name, model in _FOLDERS.items()}
     if problems or not isinstance(workspace, Workspace):
         raise _contract_error(folder, problems)
     try:
-        return Contract(workspace=workspace, feeds=tuple(feeds))
+        return _as_of(Contract(workspace=workspace, **found), today or datetime.now(UTC).date())
     except ValidationError as error:
         texts = [text for item in error.errors() for text in _message(item).splitlines()]
         raise _contract_error(folder, [_disagreement(text, lines) for text in texts]) from None
 
 
+def _as_of(contract: Contract, today: date) -> Contract:
+    """The contract without the old names whose last day has passed."""
+    feeds = []
+    for feed in contract.feeds:
+        kept = {name: column for name, column in feed.columns.items() if column.until is None or today < column.until}
+        if feed.until is None or today < feed.until:
+            feeds.append(feed.model_copy(update={"columns": kept}))
+    return contract.model_copy(update={"feeds": tuple(feeds)})
+
+
+def _load_folder(
+    folder: Path, name: str, model: type[BaseModel], lines: dict[str, _Lines], problems: list[_Problem]
+) -> Iterator[Any]:
+    """What stands in one of the contract's folders: `<name>.yaml` with `<name>.sql`."""
+    for path in _files(folder / name, problems, is_needed=model is Feed):
+        queries = {"sql": _query(path.with_suffix(".sql"), name, problems) or ""}
+        if model is Journey and path.with_suffix(".never.sql").exists():
+            queries["never_sql"] = _query(path.with_suffix(".never.sql"), name, problems) or ""
+        shown, given = f"{name}/{path.name}", {"name": path.stem, **queries}
+        loaded = _load_model(path, shown, model, given, lines.setdefault(f"{name}/{path.stem}", {}), problems)
+        if loaded is not None:
+            yield loaded
+
+
 def _disagreement(text: str, lines: Mapping[str, _Lines]) -> _Problem:
-    """A rule over several files (`<feed>: <field>: what is wrong`) at its place in the feed's file."""
-    feed, _, rest = text.partition(": ")
-    return _Problem(f"feeds/{feed}.yaml", _line(tuple(rest.partition(":")[0].split(".")), lines[feed]), rest)
+    """A rule over several files (`<folder>/<name>: <field>: what is wrong`) at its place in its file."""
+    item, _, rest = text.partition(": ")
+    return _Problem(f"{item}.yaml", _line(tuple(rest.partition(":")[0].split(".")), lines[item]), rest)
 
 
 def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError:
@@ -68,28 +94,32 @@ def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError
     )
 
 
-def _feed_files(folder: Path, problems: list[_Problem]) -> list[Path]:
-    feeds = folder / "feeds"
-    names = {path.stem for path in feeds.glob("*") if path.suffix in {".yaml", ".sql"}}
+def _files(folder: Path, problems: list[_Problem], *, is_needed: bool) -> list[Path]:
+    """The YAML files of a folder, each with its SQL beside it."""
+    shown = folder.name
+    names = {path.name.split(".")[0] for path in folder.glob("*") if path.suffix in {".yaml", ".sql"}}
     problems.extend(
-        _Problem(f"feeds/{path.name}", 1, f"is not read; name it {path.stem}.yaml") for path in sorted(feeds.glob("*.yml"))
+        _Problem(f"{shown}/{path.name}", 1, f"is not read; name it {path.stem}.yaml") for path in sorted(folder.glob("*.yml"))
     )
-    if not names:
-        problems.append(_Problem("feeds/", 1, "there is no feed; a feed is <name>.yaml with <name>.sql"))
+    if not names and is_needed:
+        problems.append(_Problem(f"{shown}/", 1, "there is no feed; a feed is <name>.yaml with <name>.sql"))
     for name in sorted(names):
-        for present, absent in ((".sql", ".yaml"), (".yaml", ".sql")):
-            if (feeds / f"{name}{present}").exists() and not (feeds / f"{name}{absent}").exists():
-                problems.append(_Problem(f"feeds/{name}{present}", 1, f"there is no feeds/{name}{absent} beside it"))
-    return sorted(feeds / f"{name}.yaml" for name in names if (feeds / f"{name}.yaml").exists())
+        present = {suffix for suffix in (".yaml", ".sql", ".never.sql") if (folder / f"{name}{suffix}").exists()}
+        for missing in sorted({".yaml", ".sql"} - present):
+            found = f"{shown}/{name}{min(present - {missing}, key=len)}" if present else f"{shown}/{name}"
+            problems.append(_Problem(found, 1, f"there is no {shown}/{name}{missing} beside it"))
+    return sorted(folder / f"{name}.yaml" for name in names if (folder / f"{name}.yaml").exists())
 
 
-def _load_feed(path: Path, lines: _Lines, problems: list[_Problem]) -> Feed | None:
-    query = path.with_suffix(".sql")
-    sql = (_read(query, f"feeds/{query.name}", problems) or "") if query.exists() else ""
-    if query.exists() and not _COMMENT.sub("", sql).strip() and not any(p.file == f"feeds/{query.name}" for p in problems):
-        problems.append(_Problem(f"feeds/{query.name}", 1, "is empty; it must hold the SELECT of the export view"))
-    feed = _load_model(path, f"feeds/{path.name}", Feed, {"name": path.stem, "sql": sql}, lines, problems)
-    return feed if isinstance(feed, Feed) else None
+def _query(path: Path, folder: str, problems: list[_Problem]) -> str | None:
+    """The SELECT in a file that is there."""
+    if not path.exists():
+        return None
+    shown = f"{folder}/{path.name}"
+    sql = _read(path, shown, problems)
+    if sql is not None and not _COMMENT.sub("", sql).strip():
+        problems.append(_Problem(shown, 1, "is empty; it must hold the SELECT"))
+    return sql
 
 
 def _read(path: Path, shown: str, problems: list[_Problem]) -> str | None:
@@ -229,5 +259,5 @@ def _message(item: Mapping[str, Any], model: type[BaseModel] | None = None) -> s
 def _allowed_fields(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
     parents = {"columns": Column, "identifier": Identifier}
     owner = parents.get(str(location[0]), model) if len(location) > 1 else model
-    hidden = {"name", "sql"} if owner is Feed else set()
+    hidden = {"name", "sql", "never_sql"} if owner in _FOLDERS.values() else set()
     return sorted(set(owner.model_fields) - hidden) if owner else []

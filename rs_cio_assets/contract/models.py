@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from rs_cio_assets.contract.fields import Owner, SnakeName, Strict
 from rs_cio_assets.contract.kinds import FeedKind, kind_problems
+from rs_cio_assets.contract.segments import Journey, Logic, Segment, declared_problems
 
 # Source of the limits: Customer.io Track API document (journeys-track.json, read 2026-08-13).
 MAX_ATTRIBUTE_NAME_BYTES = 150
@@ -31,9 +33,6 @@ RESERVED_EVENT_PROPERTIES = frozenset({"recipient", "from_address", "reply_to"})
 # Owned by Customer.io or by the preference centre: a stale warehouse copy would resubscribe people.
 RESERVED_ATTRIBUTES = frozenset({"id", "cio_id", "phone", "anonymous_id", "unsubscribed"})
 
-SnakeName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[a-z_][a-z0-9_]*$")]
-# What Dagster accepts as an owner (is_valid_owner, 1.13.27); it would refuse another without naming the file.
-Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)$")]
 ViewName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
 
 
@@ -62,11 +61,7 @@ class ColumnType(StrEnum):
     JSON = "json"  # SUPER, written as nested JSON
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Column(_Strict):
+class Column(Strict):
     """One column of an export view, and the rules its values must keep."""
 
     type: ColumnType
@@ -88,6 +83,10 @@ class Column(_Strict):
     )
     on_undeclared_value: Literal["reject", "pass"] = Field(
         default="reject", description="What happens to a row whose value is not declared."
+    )
+    max_distinct: int | None = Field(default=None, ge=1, description="A day with more different values fails its check.")
+    until: date | None = Field(
+        default=None, description="An old name that is sent beside the new one before this date, and not from it on."
     )
 
     @model_validator(mode="after")
@@ -117,7 +116,7 @@ class Column(_Strict):
         return self
 
 
-class Identifier(_Strict):
+class Identifier(Strict):
     """How every feed names a person: one column, one Customer.io identifier, one shape."""
 
     column: SnakeName
@@ -126,7 +125,7 @@ class Identifier(_Strict):
     description: Annotated[str, StringConstraints(min_length=1)]
 
 
-class Workspace(_Strict):
+class Workspace(Strict):
     """Conventions that hold for every feed of one Customer.io workspace."""
 
     identifier: Identifier
@@ -134,7 +133,7 @@ class Workspace(_Strict):
     values: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
-class Feed(_Strict):
+class Feed(Strict):
     """One feed: an export view and what its columns mean in Customer.io. One row per event, or per person (and day).
 
     Guarantees after validation: every named column is declared; every sent name is snake_case and not reserved; an event
@@ -180,8 +179,17 @@ class Feed(_Strict):
     merged_column: SnakeName | None = Field(
         default=None, description="Merges: the column with the identifier that goes; the identifier column names who stays."
     )
+    name_column: SnakeName | None = Field(
+        default=None, description="Events: a string column of the view that must say event_name in every row, or the day stops."
+    )
     max_rows_per_day: int | None = Field(
-        default=None, ge=1, description="Merges, deletions, suppressions: a day with more of them sends none."
+        default=None, ge=1, description="A day with more rows stops; merges, deletions and suppressions need it."
+    )
+    max_rows_per_person: int | None = Field(
+        default=None, ge=1, description="Events: a day in which one person has more of them stops."
+    )
+    until: date | None = Field(
+        default=None, description="An old event that is sent beside the new one before this date, and not from it on."
     )
     max_people_share: float = Field(
         default=0.01, gt=0, le=1, description="The same as a share of all people that were ever delivered."
@@ -233,6 +241,7 @@ class Feed(_Strict):
         problems = []
         roles = {"identifier": self.identifier, "time_column": self.time_column, "loaded_at": self.loaded_at}
         roles |= {f"business_key[{i}]": c for i, c in enumerate(self.business_key)}
+        roles |= {"name_column": self.name_column} if self.name_column else {}
         for role, column in roles.items():
             if column not in self.columns:
                 problems.append(
@@ -274,11 +283,14 @@ class Feed(_Strict):
         return problems
 
 
-class Contract(_Strict):
+class Contract(Strict):
     """Everything that may be sent to one workspace."""
 
     workspace: Workspace
     feeds: tuple[Feed, ...]
+    segments: tuple[Segment, ...] = ()
+    journeys: tuple[Journey, ...] = ()
+    logic: tuple[Logic, ...] = ()
 
     @model_validator(mode="after")
     def _feeds_agree(self) -> Self:
@@ -300,6 +312,8 @@ class Contract(_Strict):
             for name, column in feed.columns.items():
                 if isinstance(column.values, str) and column.values not in self.workspace.values:
                     problems.append(f"{feed.name}: columns.{name}.values: workspace.yaml has no list named {column.values!r}")
+        problems = [f"feeds/{problem}" for problem in problems]
+        problems += [": ".join(problem) for problem in declared_problems(self)]
         if problems:
             raise ValueError("\n".join(problems))
         return self

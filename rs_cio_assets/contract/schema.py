@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rs_cio_assets.contract.models import Feed, Workspace
+from rs_cio_assets.contract.segments import Declared, Journey, Logic, Segment
 
 
 def feed_schema() -> dict[str, Any]:
@@ -14,6 +15,14 @@ def feed_schema() -> dict[str, Any]:
     for name in ("name", "sql"):
         del schema["properties"][name]
         schema["required"].remove(name)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def declared_schema(model: type[Declared]) -> dict[str, Any]:
+    """Schema of a segment's, a journey's or a query's YAML; what comes from the files' names and SQL is no field."""
+    schema = model.model_json_schema()
+    schema["properties"] = {n: p for n, p in schema["properties"].items() if n not in {"name", "sql", "never_sql"}}
+    schema["required"] = [name for name in schema["required"] if name in schema["properties"]]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -26,5 +35,11 @@ def schema_files() -> dict[str, str]:
     """File name -> content, as they are shipped beside workspace.yaml."""
     return {
         name: json.dumps(schema, indent=1, sort_keys=True) + "\n"
-        for name, schema in (("feed.schema.json", feed_schema()), ("workspace.schema.json", workspace_schema()))
+        for name, schema in (
+            ("feed.schema.json", feed_schema()),
+            ("segment.schema.json", declared_schema(Segment)),
+            ("journey.schema.json", declared_schema(Journey)),
+            ("logic.schema.json", declared_schema(Logic)),
+            ("workspace.schema.json", workspace_schema()),
+        )
     }

@@ -1,66 +1,47 @@
-"""The App API's read side: what Customer.io holds now, and its campaigns. Used before a delivery and by checks, never to send.
+"""The App API's read side: what Customer.io holds now, its segments, campaigns and messages. Never used to send.
 
-Source: Customer.io App API document (read 2026-09-17). All attribute values come back as strings.
+Source: Customer.io App API document (read 2026-09-17). What the answers hold stands in `answers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from rs_cio_assets.customerio.answers import (
+    Activity,
+    Campaign,
+    Members,
+    Message,
+    Profile,
+    SegmentState,
+    activity_of,
+    campaign_of,
+    members_of,
+    message_of,
+    objects,
+    profile_of,
+    segment_of,
+)
 from rs_cio_assets.customerio.http import Http
-from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS
+from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS, MEMBERS_PAGE, MESSAGES_PAGE
 from rs_cio_assets.customerio.pace import Pace, shared_pace
 from rs_cio_assets.errors import MismatchError, SettingsError
 from rs_cio_assets.settings import CustomerioSettings
 
 # Takes the place of the pace that all clients of the workspace on this machine share: the API counts them together. For tests.
 _PACE: Pace | None = None
-
-_NOT_RUNNING = frozenset({"draft", "stopped"})  # of a campaign; a state that is not published counts as running
-_ID_DIGITS = 19
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Profile:
-    """One person as Customer.io holds them. *attributes* are strings; *set_at* is the unix second each was set."""
-
-    person_id: str
-    attributes: Mapping[str, str]
-    set_at: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Activity:
-    """One entry of a person's activity log. *timestamp* is unix seconds; *data* depends on the type."""
-
-    type: str
-    name: str
-    timestamp: int
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A campaign and what starts its journeys: an event, segments, or neither (API, date and other triggers).
-
-    *is_running* is true wherever Customer.io does not say otherwise: whoever asks wants to know what might fire.
-    """
-
-    campaign_id: int
-    name: str
-    is_running: bool
-    event_name: str | None
-    trigger_segment_ids: tuple[int, ...]
-
-
 class AppClient:
-    """A client of one workspace's App API; a context manager. Raises: SettingsError without CUSTOMERIO_APP_API_KEY."""
+    """A client of one workspace's App API; a context manager. Raises: SettingsError without CUSTOMERIO_APP_API_KEY.
+
+    *requests* counts what was asked so far, repetitions of one request as one: the workspace has 10 a second for everybody.
+    """
 
     def __init__(self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
         if settings.app_api_key is None:
@@ -68,6 +49,7 @@ class AppClient:
                 "CUSTOMERIO_APP_API_KEY is not set, so nothing can be read back",
                 next_step="create an App API key in Customer.io (Settings, API credentials) and set it",
             )
+        self.requests = 0
         self._http = Http(
             settings.app_url,
             api="App API",
@@ -92,34 +74,78 @@ class AppClient:
         for start in range(0, len(unique), ATTRIBUTES_IDS):
             chunk = unique[start : start + ATTRIBUTES_IDS]
             answer = self._json("POST", "/v1/customers/attributes", json={"ids": chunk}, params={"id_type": "id"}) or {}
-            for item in _objects(answer, "customers"):
-                profile = _profile(item.get("customer", item))  # documented nested; live nesting is unverified
+            for item in objects(answer, "customers"):
+                profile = profile_of(item.get("customer", item))  # documented nested; live nesting is unverified
                 profiles[profile.person_id] = profile
         return profiles
 
     def activities(self, person_id: str, kind: str, *, name: str | None = None) -> Iterator[Activity]:
         """A person's activities of one type (and event or attribute name), newest first; none of an unknown person."""
-        params: dict[str, Any] = {"type": kind, "limit": ACTIVITIES_PAGE, "id_type": "id"}
-        if name:
-            params["name"] = name
-        while True:
-            path = f"/v1/customers/{quote(person_id, safe='')}/activities"
-            answer = self._json("GET", path, shown="/v1/customers/<id>/activities", has_absence=True, params=params)
-            if answer is None:
-                return
-            items = _objects(answer, "activities")
-            yield from map(_activity, items)
-            if not items or not answer.get("next"):  # an empty page ends it even where a token is given
-                return
-            params["start"] = answer["next"]
+        params = {"type": kind, "limit": ACTIVITIES_PAGE, "id_type": "id", **({"name": name} if name else {})}
+        path = f"/v1/customers/{quote(person_id, safe='')}/activities"
+        yield from self._pages(path, "activities", activity_of, params, shown="/v1/customers/<id>/activities", has_absence=True)
+
+    def activities_of_all(self, kind: str) -> Iterator[Activity]:
+        """Everybody's activities of one type, newest first (as the stand-in gives them; the live order is unverified)."""
+        yield from self._pages("/v1/activities", "activities", activity_of, {"type": kind, "limit": ACTIVITIES_PAGE})
 
     def campaigns(self) -> tuple[Campaign, ...]:
         """Every campaign of the workspace, in any state. Raises: MismatchError when one cannot be read: it might be running."""
         answer = self._json("GET", "/v1/campaigns") or {}
-        return tuple(_campaign(item) for item in _objects(answer, "campaigns"))
+        return tuple(campaign_of(item) for item in objects(answer, "campaigns"))
+
+    def segment(self, segment_id: int) -> SegmentState | None:
+        """A segment and whether it is built; None when there is none of that number."""
+        answer = self._json("GET", f"/v1/segments/{segment_id}", has_absence=True)
+        return None if answer is None else segment_of(answer.get("segment") or {})
+
+    def members(self, segment_id: int) -> Iterator[Members]:
+        """Everybody who is in a segment, 30,000 a page. Raises: MismatchError when the segment goes meanwhile."""
+        params: dict[str, Any] = {"limit": MEMBERS_PAGE}
+        while True:
+            answer = self._json("GET", f"/v1/segments/{segment_id}/membership", params=params) or {}
+            page = members_of(answer)
+            yield page
+            if not answer.get("next") or not (page.ids or page.without_id):
+                return
+            params["start"] = answer["next"]
+
+    def segment_users(self, segment_id: int) -> tuple[int, ...]:
+        """Numbers of the campaigns that use a segment; none for a segment that is not there."""
+        answer = self._json("GET", f"/v1/segments/{segment_id}/used_by", has_absence=True) or {}
+        found = (answer.get("used_by") or {}).get("campaigns") or []
+        return tuple(int(number) for number in found)
+
+    def segments_of(self, person_id: str) -> frozenset[int]:
+        """Numbers of the segments that a person is in; none of an unknown person."""
+        path = f"/v1/customers/{quote(person_id, safe='')}/segments"
+        shown = "/v1/customers/<id>/segments"
+        answer = self._json("GET", path, shown=shown, has_absence=True, params={"id_type": "id"})
+        return frozenset() if answer is None else frozenset(segment_of(item).segment_id for item in objects(answer, "segments"))
+
+    def messages(self, campaign_id: int, *, start_ts: int, end_ts: int) -> Iterator[Message]:
+        """What a campaign sent or drafted, by the unix second of its creation; Customer.io keeps to windows of six months."""
+        params = {"limit": MESSAGES_PAGE, "campaign_id": campaign_id, "start_ts": start_ts, "end_ts": end_ts}
+        yield from self._pages("/v1/messages", "messages", message_of, params)
+
+    def _pages(
+        self, path: str, name: str, read: Callable[[Mapping[str, Any]], _T], params: Mapping[str, Any], **options: Any
+    ) -> Iterator[_T]:
+        """Every item of a collection that comes in pages. An empty page ends it even where a token is given."""
+        asked = dict(params)
+        while True:
+            answer = self._json("GET", path, params=asked, **options)
+            if answer is None:
+                return
+            items = objects(answer, name)
+            yield from map(read, items)
+            if not items or not answer.get("next"):
+                return
+            asked["start"] = answer["next"]
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
         """The answer's object; None for a 404 that the caller allows."""
+        self.requests += 1
         response = self._http.request(method, path, **options)
         if response.status_code == 404:
             return None
@@ -130,65 +156,3 @@ class AppClient:
         if not isinstance(answer, dict):
             raise MismatchError(f"Customer.io's App API answered {method} with something else than a JSON object")
         return answer
-
-
-def _objects(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """A collection of the answer; empty ones may be null. Raises: MismatchError when it is absent or no list of objects."""
-    items = answer.get(name, ...)
-    if items is None:
-        return []
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise MismatchError(f"Customer.io's App API answered without the published field {name}")
-    return items
-
-
-def _profile(item: Any) -> Profile:
-    if not isinstance(item, dict):
-        raise MismatchError("Customer.io's App API answered with a customer of another shape than published")
-    identifiers, attributes, timestamps = (item.get(name) or {} for name in ("identifiers", "attributes", "timestamps"))
-    if not all(isinstance(part, dict) for part in (identifiers, attributes, timestamps)):
-        raise MismatchError("Customer.io's App API answered with a customer of another shape than published")
-    return Profile(str(identifiers.get("id") or item.get("id") or ""), attributes, timestamps)
-
-
-def _activity(item: Mapping[str, Any]) -> Activity:
-    timestamp, data = item.get("timestamp") or 0, item.get("data") or {}
-    if type(timestamp) is not int or not isinstance(data, dict):
-        raise MismatchError("Customer.io's App API answered with an activity of another shape than published")
-    return Activity(str(item.get("type", "")), str(item.get("name") or ""), timestamp, data)
-
-
-def _campaign(item: Mapping[str, Any]) -> Campaign:
-    name, state, event_name = (_typed(item, field, str) for field in ("name", "state", "event_name"))
-    is_active, segments = _typed(item, "active", bool), _typed(item, "trigger_segment_ids", list)
-    return Campaign(
-        campaign_id=_number(item.get("id"), "id"),
-        name=name or "",
-        is_running=is_active is not False if state is None else state not in _NOT_RUNNING,
-        event_name=event_name or None,
-        trigger_segment_ids=tuple(_number(segment, "trigger_segment_ids") for segment in segments or ()),
-    )
-
-
-def _typed(campaign: Mapping[str, Any], field: str, kind: type[_T]) -> _T | None:
-    """A field of a campaign; None when it is absent or null."""
-    value = campaign.get(field)
-    if value is not None and not isinstance(value, kind):
-        raise _unpublished(field)
-    return value
-
-
-def _number(value: Any, field: str) -> int:
-    """An id; the live API gives some that are documented as integers as strings (customerio-api.md, section 4.4)."""
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and value.isdecimal() and len(value) <= _ID_DIGITS:
-        return int(value)
-    raise _unpublished(field)
-
-
-def _unpublished(field: str) -> MismatchError:
-    return MismatchError(
-        f"Customer.io's App API answered with a campaign whose {field} is of another shape than published",
-        next_step="report this: until it is read, nobody knows which campaigns are running",
-    )

@@ -14,3 +14,6 @@ APP_REQUESTS_PER_S = 10.0
 # Ids per POST /v1/customers/attributes, and activities per page: App API document (read 2026-09-17).
 ATTRIBUTES_IDS = 100
 ACTIVITIES_PAGE = 100
+# Members of a segment a page, messages a page: App API document (read 2026-09-17).
+MEMBERS_PAGE = 30_000
+MESSAGES_PAGE = 1_000

@@ -3,6 +3,7 @@
 from rs_cio_assets.warehouse.connection import Session, Warehouse
 from rs_cio_assets.warehouse.fingerprint import count_undated, read_fingerprints
 from rs_cio_assets.warehouse.people import stage_people
+from rs_cio_assets.warehouse.questions import keep_answer
 from rs_cio_assets.warehouse.stage import stage_days
 from rs_cio_assets.warehouse.views import ColumnDifference, ViewColumn, compare_columns, create_view, describe_view
 
@@ -15,6 +16,7 @@ __all__ = [
     "count_undated",
     "create_view",
     "describe_view",
+    "keep_answer",
     "read_fingerprints",
     "stage_days",
     "stage_people",

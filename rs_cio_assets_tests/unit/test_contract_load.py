@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,8 @@ def test_the_shipped_contract_loads():
 
 def test_a_contract_of_other_feeds_gives_working_definitions(folder: Path):
     """RS_CIO_CONTRACT names another folder, and nothing in the definitions is tied to the shipped feeds."""
-    shutil.rmtree(folder / "feeds")
+    for name in ("feeds", "segments", "journeys", "logic"):
+        shutil.rmtree(folder / name)
     (folder / "feeds").mkdir()
     common = "identifier: customer_id\nloaded_at: loaded_at\nfreshness_hours: 9\n"
     columns = "columns:\n" + "".join(
@@ -219,3 +221,66 @@ def test_a_contract_of_other_feeds_gives_working_definitions(folder: Path):
         f"{kind}/{name}" for name in kinds for kind in ("redshift/views", "redshift/exports", "customerio/feeds")
     }
     assert {job.name for job in definitions.resolve_all_job_defs()} >= {"create_views", "sync_day", "read_back"}
+
+
+DISAGREEING = {
+    "a journey of a feed that is not there": (
+        replace("journeys/cart_recovery.yaml", "feed: checkout_started", "feed: carts"),
+        "journeys/cart_recovery.yaml:8: feed: there is no feed 'carts'",
+    ),
+    "a journey of people": (
+        replace("journeys/cart_recovery.yaml", "feed: checkout_started", "feed: people"),
+        "journeys/cart_recovery.yaml:8: feed: people is not an event feed",
+    ),
+    "two triggers": (
+        replace("journeys/winback.yaml", "trigger_segment:", "feed: order_completed\ntrigger_segment:"),
+        "journeys/winback.yaml:6: feed: exactly one of feed and trigger_segment",
+    ),
+    "an audience without those whom it must not reach": (
+        lambda folder: (folder / "journeys/winback.never.sql").unlink(),
+        "journeys/winback.yaml:8: audience: audience and winback.never.sql belong together",
+    ),
+    "a segment that is not declared": (
+        replace("journeys/winback.yaml", "trigger_segment: winback_audience", "trigger_segment: lapsed"),
+        "journeys/winback.yaml:6: trigger_segment: there is no segment 'lapsed'",
+    ),
+    "a number that is taken": (
+        replace("segments/repeat_buyers.yaml", "segment_id: 1", "segment_id: 6"),
+        "segments/winback_audience.yaml:6: segment_id: 6 is already used by repeat_buyers",
+    ),
+    "a time that nobody gives": (
+        replace("segments/inactive_60_days.sql", ":now", ":today"),
+        "segments/inactive_60_days.yaml:1: sql: :today is not known",
+    ),
+    "a query of a feed that is not there": (
+        replace("logic/first_orders.yaml", "feed: order_completed", "feed: orders"),
+        "logic/first_orders.yaml:6: feed: there is no feed 'orders'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), DISAGREEING.values(), ids=DISAGREEING)
+def test_segments_journeys_and_queries_agree_with_the_feeds(change: Change, expected: str, folder: Path):
+    """What they say of each other and of feeds is looked up, and what is not so is told at its line."""
+    change(folder)
+    assert any(problem.startswith(expected) for problem in told(folder)), told(folder)
+
+
+def test_casts_and_texts_are_no_times(folder: Path):
+    """`::DATE`, a text with a colon and a comment are left alone; `:now` is a time."""
+    query = "SELECT p.customer_id, 'at :noon' AS x -- :later\nFROM cio_export.people AS p WHERE p.updated_at::DATE < :now\n"
+    (folder / "segments/repeat_buyers.sql").write_text(query)
+    assert load_contract(folder).segments[4].sql == query
+
+
+def test_an_old_name_is_there_until_its_day(folder: Path):
+    """A column and a feed with `until` are loaded before that day (UTC) and left out from it on."""
+    change = replace("feeds/order_completed.yaml", "currency: {type: string,", "currency: {until: 2026-12-01, type: string,")
+    change(folder)
+    replace("feeds/subscription_paused.yaml", "owner:", "until: 2026-12-02\nowner:")(folder)
+    names = {}
+    for day in (date(2026, 11, 30), date(2026, 12, 1), date(2026, 12, 2)):
+        contract = load_contract(folder, today=day)
+        has_feed = any(feed.name == "subscription_paused" for feed in contract.feeds)
+        names[day.isoformat()] = ("currency" in contract.feed("order_completed").sent_columns, has_feed)
+    assert names == {"2026-11-30": (True, True), "2026-12-01": (False, True), "2026-12-02": (False, False)}

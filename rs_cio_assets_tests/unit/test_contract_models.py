@@ -172,8 +172,9 @@ def test_people_are_first_in_whatever_order_the_files_are_read(feeds: list[Feed]
     assert Contract(workspace=contract.workspace, feeds=tuple(feeds)).enabled_feeds == contract.enabled_feeds
 
 
-SCHEMAS = {name: json.loads((SHIPPED / name).read_text()) for name in ("feed.schema.json", "workspace.schema.json")}
-FILES = [(path, "feed.schema.json") for path in sorted((SHIPPED / "feeds").glob("*.yaml"))]
+SCHEMAS = {name: json.loads((SHIPPED / name).read_text()) for name in schema_files()}
+FOLDERS = {"feeds": "feed", "segments": "segment", "journeys": "journey", "logic": "logic"}
+FILES = [(path, f"{kind}.schema.json") for folder, kind in FOLDERS.items() for path in sorted((SHIPPED / folder).glob("*.yaml"))]
 FILES += [(SHIPPED / "workspace.yaml", "workspace.schema.json")]
 
 

@@ -200,6 +200,7 @@ PUBLISHED: dict[str, Any] = {
     "tags": ["retention"],
     "event_name": "Order Completed",
 }
+STARTED = PUBLISHED["first_started"]
 MINIMAL = Campaign(7, "", is_running=True, event_name=None, trigger_segment_ids=())
 
 
@@ -211,8 +212,18 @@ def test_campaigns_are_read_as_published():
     with app(handler) as client:
         found = client.campaigns()
     assert found == (
-        Campaign(7, "After the order", is_running=True, event_name="Order Completed", trigger_segment_ids=()),
-        Campaign(8, "After the order", is_running=False, event_name=None, trigger_segment_ids=(3, 5)),
+        Campaign(
+            7, "After the order", is_running=True, event_name="Order Completed", trigger_segment_ids=(), first_started=STARTED
+        ),
+        Campaign(
+            8,
+            "After the order",
+            is_running=False,
+            event_name=None,
+            trigger_segment_ids=(3, 5),
+            filter_segment_ids=(4,),
+            first_started=STARTED,
+        ),
     )
     assert [(request.method, request.url.path, request.url.query) for request in requests] == [("GET", "/v1/campaigns", b"")]
 

@@ -25,6 +25,14 @@ categories AS (
     GROUP BY n.order_id, n.category
 ),
 
+category_lists AS (
+    SELECT
+        c.order_id,
+        LISTAGG(c.category, ',') WITHIN GROUP (ORDER BY c.category) AS categories
+    FROM categories AS c
+    GROUP BY c.order_id
+),
+
 baskets AS (
     SELECT
         n.order_id,
@@ -64,6 +72,7 @@ SELECT
     d.currency::VARCHAR(3) AS currency,
     NVL(b.items_count, 0)::BIGINT AS items_count,
     g.category::VARCHAR(64) AS primary_category,
+    i.categories::VARCHAR(200) AS categories,
     b.hero_sku::VARCHAR(32) AS hero_sku,
     CASE WHEN b.is_gift_card_only = 1 THEN TRUE ELSE FALSE END AS is_gift_card_only,
     d.discount_code::VARCHAR(64) AS discount_code,
@@ -71,3 +80,4 @@ SELECT
 FROM paid AS d
 LEFT JOIN baskets AS b ON b.order_id = d.order_id
 LEFT JOIN categories AS g ON g.order_id = d.order_id AND g.category_rank = 1
+LEFT JOIN category_lists AS i ON i.order_id = d.order_id

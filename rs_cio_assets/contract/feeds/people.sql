@@ -83,7 +83,9 @@ categories AS (
     SELECT
         r.customer_id,
         MAX(CASE WHEN r.revenue_rank = 1 THEN r.category END) AS top_category,
-        MAX(CASE WHEN r.first_order_rank = 1 AND r.is_in_first_order = 1 THEN r.category END) AS first_order_category
+        MAX(CASE WHEN r.first_order_rank = 1 AND r.is_in_first_order = 1 THEN r.category END) AS first_order_category,
+        LISTAGG(CASE WHEN r.is_in_first_order = 1 THEN r.category END, ',')
+            WITHIN GROUP (ORDER BY r.category) AS first_order_categories
     FROM category_ranks AS r
     GROUP BY r.customer_id
 ),
@@ -172,6 +174,7 @@ SELECT
     o.last_paid_order_at::TIMESTAMP AS last_paid_order_at,
     DATEADD('day', 60, o.last_paid_order_at)::TIMESTAMP AS becomes_inactive_at,
     g.first_order_category::VARCHAR(64) AS first_order_category,
+    NULLIF(g.first_order_categories, '')::VARCHAR(200) AS first_order_categories,
     g.top_category::VARCHAR(64) AS top_category,
     CASE WHEN s.is_active = 1 THEN TRUE ELSE FALSE END AS is_active_subscriber,
     k.last_started_at::TIMESTAMP AS last_checkout_started_at
