@@ -21,7 +21,10 @@ NASTY = "<script>alert('&')</script>"
 @pytest.fixture(scope="module")
 def cio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CustomerioHttp]:
     """One workspace for the file, filled once; tests only read it."""
-    with CustomerioStandIn(tmp_path_factory.mktemp("app")) as stand_in, CustomerioHttp(stand_in.url) as client:
+    with (
+        CustomerioStandIn(tmp_path_factory.mktemp("app"), app_requests_per_s=None) as stand_in,
+        CustomerioHttp(stand_in.url) as client,
+    ):
         client.send(
             identify("ada", timestamp=DAY_1, email="ada+news@example.com", n=5, flag=True, share=1.5, tags=["é"], seen_at=DAY_1),
             identify("bob", email="bob@example.com", run="7", unsubscribed="True"),

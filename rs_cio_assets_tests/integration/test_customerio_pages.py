@@ -1,4 +1,4 @@
-"""The stand-in's pages where people have no id, its counts against what was sent, and what outlives its process.
+"""The stand-in's pages where people have no id, of segments and campaigns; its counts; and what outlives its process.
 
 The other pages: test_customerio_app_stand_in.
 """
@@ -13,6 +13,7 @@ import pytest
 
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.processes import ManagedProcess, accepts_connections, command_line
+from rs_cio_assets_tests.customerio_desk import HOUR_S, VIP, Desk, ulid
 from rs_cio_assets_tests.customerio_http import CustomerioHttp, act, event, identify
 from rs_cio_assets_tests.pipeline import free_port
 
@@ -77,3 +78,75 @@ def test_what_was_acknowledged_survives_the_process(sign: signal.Signals, tmp_pa
         assert cio.attributes("kept")["plan"] == "pro"
         assert [a["name"] for a in cio.activities("kept", "event")] == ["order"]
         assert cio.attributes("blocked") is None
+
+
+def tables(page: str) -> dict[str, list[list[str]]]:
+    """The texts in each table's cells, by the heading above it; tables without one are left out."""
+    sections = re.findall(r"<h2>([^<]*)</h2>\s*<table>(.*?)</table>", page, re.DOTALL)
+    return {
+        heading: [
+            [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td.*?>(.*?)</td>", row)] for row in table.split("<tr>")[2:]
+        ]
+        for heading, table in sections
+    }
+
+
+def test_the_first_page_lists_segments_and_campaigns(tmp_path: Path):
+    """A line each: state and members; state, trigger and numbers. Markup is escaped; without any there is no such table."""
+    with Desk.over(tmp_path) as desk:
+        assert {"Segments", "Campaigns"} & set(tables(desk.http.get("/").text)) == set()
+        desk.segment(3, VIP, name="VIPs")
+        desk.segment(4, VIP, name="Built", build_seconds=HOUR_S)
+        desk.send(identify("ada", email="ada@example.com", vip=True), identify("bob", vip=True))
+        desk.campaign(1, name="After <b>", event_name="visit", delay_seconds=HOUR_S)
+        desk.campaign(2, name="Welcome", trigger_segment_ids=[3, 4], state="stopped")
+        desk.campaign(3, name="Now", event_name="visit")
+        desk.campaign(4, name="Birthday", state="draft")
+        desk.send(event("ada", "visit"), event("bob", "visit"))
+        home = tables(desk.http.get("/").text)
+        assert home["Segments"] == [["VIPs", "finished", "2"], ["Built", "build", "0"]]
+        assert home["Campaigns"] == [
+            ["After &lt;b&gt;", "running", "event visit", "2", "2", "0"],
+            ["Welcome", "stopped", "segment 3, 4", "0", "0", "0"],
+            ["Now", "running", "event visit", "2", "0", "2"],
+            ["Birthday", "draft", "other", "0", "0", "0"],
+        ]
+
+
+def test_segment_campaign_and_person_have_pages_that_lead_to_each_other(tmp_path: Path):
+    """Members, journeys and messages link to the person, who links back; somebody deleted is named as that."""
+    with Desk.over(tmp_path) as desk:
+        desk.segment(3, VIP, name="VIPs")
+        desk.send(identify("ada", email="ada@example.com", vip=True), identify("gone", email="gone@example.com"))
+        desk.campaign(1, name="After", event_name="visit", delay_seconds=HOUR_S, only_if_segment_ids=[3])
+        desk.campaign(2, name="Now", event_name="visit")
+        desk.send(event("gone", "visit", id=ulid(1)), event("ada", "visit", id=ulid(2)))
+        assert desk.sent_to(2) == ["gone", "ada"]
+        desk.send(act("delete", "gone"))
+
+        segment = desk.http.get("/segments/3").text
+        assert tables(segment)["Members"] == [["ada", "ada@example.com"]]
+        assert 'href="/people/ada"' in segment
+        started, due = "2026-02-25 09:59:58 UTC", "2026-02-25 10:59:58 UTC"
+        waiting = tables(desk.http.get("/campaigns/1").text)
+        assert waiting["Latest journeys"] == [
+            ["ada", ulid(2), started, due, "waiting"],
+            ["deleted", ulid(1), started, "", "exited early"],
+        ]
+        assert waiting["Latest messages"] == [["None."]]
+        assert tables(desk.http.get("/campaigns/2").text)["Latest messages"] == [
+            ["ada", "ada@example.com", ulid(2), started, "sent"],
+            ["deleted", "gone@example.com", ulid(1), started, "sent"],
+        ]
+        person = desk.http.get("/people/ada").text
+        assert 'href="/segments/3">VIPs' in person
+        assert [row[0] for row in tables(person)["Journeys"]] == ["Now", "After"]
+        assert all(f'href="/campaigns/{campaign_id}"' in person for campaign_id in (1, 2))
+
+
+@pytest.mark.parametrize("path", ["/segments/3", f"/segments/{2**70}", "/campaigns/7", f"/campaigns/{2**70}"])
+def test_a_page_of_what_is_not_there_says_so(customerio: CustomerioStandIn, path: str):
+    """An old link to a segment or campaign is no error."""
+    with CustomerioHttp(customerio.url) as cio:
+        answer = cio.http.get(path)
+        assert (answer.status_code, "There is no such" in answer.text) == (200, True)

@@ -20,7 +20,10 @@ OLD, NEW = 1_772_000_000, 1_772_000_060
 @pytest.fixture(scope="module")
 def cio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CustomerioHttp]:
     """One workspace for the file; every test has people of its own."""
-    with CustomerioStandIn(tmp_path_factory.mktemp("state")) as stand_in, CustomerioHttp(stand_in.url) as client:
+    with (
+        CustomerioStandIn(tmp_path_factory.mktemp("state"), app_requests_per_s=None) as stand_in,
+        CustomerioHttp(stand_in.url) as client,
+    ):
         yield client
 
 
@@ -41,11 +44,11 @@ def test_an_event_id_counts_once_whoever_sends_it_as_what(cio: CustomerioHttp):
 
 def test_everything_is_kept_over_a_restart(tmp_path: Path):
     """A workspace opened again has its people, its events, its suppressions, and still knows every event id."""
-    with CustomerioStandIn(tmp_path) as stand_in, CustomerioHttp(stand_in.url) as cio:
+    with CustomerioStandIn(tmp_path, app_requests_per_s=None) as stand_in, CustomerioHttp(stand_in.url) as cio:
         cio.send(identify("kept", timestamp=NEW, plan="pro"), event("kept", "order", id=ULID % 20, timestamp=OLD))
         cio.send(identify("blocked", email="blocked@example.com"), act("suppress", "blocked"))
         before = cio.app("/v1/customers/kept/attributes").json(), cio.activities("kept")
-    with CustomerioStandIn(tmp_path) as stand_in, CustomerioHttp(stand_in.url) as cio:
+    with CustomerioStandIn(tmp_path, app_requests_per_s=None) as stand_in, CustomerioHttp(stand_in.url) as cio:
         assert (cio.app("/v1/customers/kept/attributes").json(), cio.activities("kept")) == before
         assert [a["type"] for a in before[1]] == ["event", "attribute_change", "profile_create"]
         cio.send(event("somebody", "order", id=ULID % 20), identify("blocked"), identify("kept", timestamp=OLD, plan="free"))

@@ -20,7 +20,10 @@ ULID = "01BX5ZZKBKACTAV9WEVGEMMVRY"  # the example of section 1.2
 @pytest.fixture(scope="module")
 def cio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CustomerioHttp]:
     """One workspace for the file; every test has people of its own."""
-    with CustomerioStandIn(tmp_path_factory.mktemp("track")) as stand_in, CustomerioHttp(stand_in.url) as client:
+    with (
+        CustomerioStandIn(tmp_path_factory.mktemp("track"), app_requests_per_s=None) as stand_in,
+        CustomerioHttp(stand_in.url) as client,
+    ):
         yield client
 
 

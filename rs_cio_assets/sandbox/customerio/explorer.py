@@ -1,4 +1,4 @@
-"""A read-only page to look people and events up, and the same numbers as JSON for the demo and the tests.
+"""Read-only pages to look people, events, segments and campaigns up, and counts as JSON for the demo and the tests.
 
 Not part of Customer.io's API: everything here stands under `/sandbox` or is HTML.
 """
@@ -6,7 +6,7 @@ Not part of Customer.io's API: everything here stands under `/sandbox` or is HTM
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,22 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from rs_cio_assets.sandbox.customerio.campaigns import campaigns_of
+from rs_cio_assets.sandbox.customerio.explorer_journeys import (
+    campaign_view,
+    campaigns_view,
+    journeys_of_person,
+    segment_view,
+    segments_of_person,
+    segments_view,
+)
 from rs_cio_assets.sandbox.customerio.workspace import Row, Workspace
 
 PAGE_ROWS = 50
 _EXPORT_ROWS = 5_000
 
 
-def explorer_routes(workspace: Workspace) -> list[Route]:
-    """The page's routes and the JSON ones."""
+def explorer_routes(workspace: Workspace, settle: Callable[[], None]) -> list[Route]:
+    """The pages' routes and the JSON ones. *settle* is called before each read."""
     pages = Jinja2Templates(Path(__file__).with_name("pages"))
     pages.env.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     pages.env.filters["utc"] = _utc
@@ -34,7 +41,14 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         return pages.TemplateResponse(request, f"{template}.html", values)
 
     def home(request: Request) -> Response:
-        return show(request, "home", counts=_counts(workspace), days=_by_day(workspace), campaigns=campaigns_of(workspace))
+        return show(
+            request,
+            "home",
+            counts=_counts(workspace),
+            days=_by_day(workspace),
+            segments=segments_view(workspace),
+            campaigns=campaigns_view(workspace),
+        )
 
     def people(request: Request) -> Response:
         search, page = request.query_params.get("search", "").strip(), _page(request)
@@ -51,7 +65,7 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         key = request.path_params["person_id"]
         found = workspace.find("id", key) or workspace.find("email", key)
         if found is None:
-            return show(request, "missing")
+            return show(request, "missing", what="Nobody has this id")
         activities = workspace.rows(
             "SELECT * FROM activities WHERE cio_id = ? ORDER BY timestamp DESC, number DESC LIMIT 200",
             (found["cio_id"],),
@@ -59,7 +73,23 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         values, set_at = json.loads(found["attributes"]), json.loads(found["set_at"])
         attributes = [(name, values[name], set_at.get(name)) for name in sorted(values)]
         log = [{**dict(a), "data": json.loads(a["data"])} for a in activities]
-        return show(request, "person", person=dict(found), attributes=attributes, activities=log)
+        return show(
+            request,
+            "person",
+            person=dict(found),
+            attributes=attributes,
+            activities=log,
+            segments=segments_of_person(workspace, found["cio_id"]),
+            journeys=journeys_of_person(workspace, found["cio_id"]),
+        )
+
+    def segment(request: Request) -> Response:
+        view = segment_view(workspace, request.path_params["segment_id"])
+        return show(request, "segment", **view) if view else show(request, "missing", what="There is no such segment")
+
+    def campaign(request: Request) -> Response:
+        view = campaign_view(workspace, request.path_params["campaign_id"])
+        return show(request, "campaign", **view) if view else show(request, "missing", what="There is no such campaign")
 
     def events(request: Request) -> Response:
         name, day, page = request.query_params.get("name", ""), request.query_params.get("day", ""), _page(request)
@@ -79,14 +109,24 @@ def explorer_routes(workspace: Workspace) -> list[Route]:
         """Events of one name, oldest first, one JSON object a line."""
         return StreamingResponse(_events(workspace, request.query_params.get("name", "")), media_type="application/x-ndjson")
 
-    return [
-        Route("/", home),
-        Route("/people", people),
-        Route("/people/{person_id:path}", person),
-        Route("/events", events),
-        Route("/sandbox/counts", counts),
-        Route("/sandbox/events", export_events),
-    ]
+    def settled(endpoint: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        def answer(request: Request) -> Response:
+            settle()
+            return endpoint(request)
+
+        return answer
+
+    endpoints = {
+        "/": home,
+        "/people": people,
+        "/people/{person_id:path}": person,
+        "/events": events,
+        "/segments/{segment_id:int}": segment,
+        "/campaigns/{campaign_id:int}": campaign,
+        "/sandbox/counts": counts,
+        "/sandbox/events": export_events,
+    }
+    return [Route(path, settled(endpoint)) for path, endpoint in endpoints.items()]
 
 
 def _counts(workspace: Workspace) -> dict[str, Any]:

@@ -19,7 +19,11 @@ from starlette.types import ASGIApp
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.customerio.app_api import app_routes
 from rs_cio_assets.sandbox.customerio.campaigns import campaign_routes
+from rs_cio_assets.sandbox.customerio.controls import control_routes
 from rs_cio_assets.sandbox.customerio.explorer import explorer_routes
+from rs_cio_assets.sandbox.customerio.journeys import Journeys
+from rs_cio_assets.sandbox.customerio.rate_limit import APP_REQUESTS_PER_S
+from rs_cio_assets.sandbox.customerio.segments import segment_routes
 from rs_cio_assets.sandbox.customerio.track_api import track_routes
 from rs_cio_assets.sandbox.customerio.workspace import Workspace
 from rs_cio_assets.sandbox.serving import serve_until_ended
@@ -29,9 +33,15 @@ START_TIMEOUT_S = 20.0
 _NOT_FOUND = "<!DOCTYPE html><html><head><title>Not found</title></head><body><h1>404: page not found</h1></body></html>"
 
 
-def create_app(database: Path, *, clock: Callable[[], float] = time.time) -> Starlette:
-    """The application over the state in the file *database*, taking the sandbox's default credentials."""
+def create_app(
+    database: Path, *, clock: Callable[[], float] = time.time, app_requests_per_s: float | None = APP_REQUESTS_PER_S
+) -> Starlette:
+    """The application over the state in the file *database*, taking the sandbox's default credentials.
+
+    *app_requests_per_s* None: the App API has no limit.
+    """
     workspace = Workspace(database, clock)
+    journeys = Journeys(workspace)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -44,9 +54,11 @@ def create_app(database: Path, *, clock: Callable[[], float] = time.time) -> Sta
     return Starlette(
         routes=[
             *track_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_SITE_ID"], SANDBOX_DEFAULTS["CUSTOMERIO_API_KEY"]),
-            *app_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_APP_API_KEY"]),
-            *explorer_routes(workspace),
-            *campaign_routes(workspace),
+            *app_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_APP_API_KEY"], app_requests_per_s, journeys.look),
+            *explorer_routes(workspace, journeys.look),
+            *campaign_routes(workspace, journeys.reload),
+            *segment_routes(workspace),
+            *control_routes(workspace),
         ],
         exception_handlers={404: not_found, 405: not_found},
         lifespan=lifespan,
@@ -66,10 +78,12 @@ class CustomerioStandIn:
         port: int = 0,
         *,
         clock: Callable[[], float] = time.time,
+        app_requests_per_s: float | None = APP_REQUESTS_PER_S,
         wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self.port = port
         self._data_dir, self._clock, self._wrap = data_dir, clock, wrap
+        self._app_requests_per_s = app_requests_per_s
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -83,7 +97,8 @@ class CustomerioStandIn:
         self._data_dir.mkdir(parents=True, exist_ok=True)
         listener = _listen(self.port)
         self.port = listener.getsockname()[1]
-        app = self._wrap(create_app(self._data_dir / "workspace.db", clock=self._clock))
+        database, limit = self._data_dir / "workspace.db", self._app_requests_per_s
+        app = self._wrap(create_app(database, clock=self._clock, app_requests_per_s=limit))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
         self._server = server
         self._thread = threading.Thread(target=server.run, args=([listener],), name="customerio-stand-in", daemon=True)

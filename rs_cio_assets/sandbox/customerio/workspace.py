@@ -1,4 +1,4 @@
-"""The workspace's state in SQLite: people, their attributes with times, events, the activity log, and campaigns.
+"""What an operation does to the workspace: people, their attributes with times, events, and the activity log.
 
 Applies operations that passed `rules.py`. As in Customer.io, applying is silent: what does not take is an activity, never an
 error. Source of the behaviour: customerio-api.md, sections 2, 4, 7 and 8.
@@ -7,86 +7,80 @@ error. Source of the behaviour: customerio-api.md, sections 2, 4, 7 and 8.
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from rs_cio_assets.sandbox.customerio.database import Database, Row
 from rs_cio_assets.sandbox.customerio.rules import EVENT_ACTIONS
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS people (
-    cio_id INTEGER PRIMARY KEY, id TEXT UNIQUE, email TEXT, attributes TEXT NOT NULL, set_at TEXT NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS people_by_email ON people (lower(email)) WHERE email IS NOT NULL;
-CREATE TABLE IF NOT EXISTS activities (
-    number INTEGER PRIMARY KEY, event_id TEXT UNIQUE, cio_id INTEGER NOT NULL, type TEXT NOT NULL, name TEXT,
-    timestamp INTEGER NOT NULL, received_at INTEGER NOT NULL, data TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS activities_of_person ON activities (cio_id, type, name);
-CREATE INDEX IF NOT EXISTS events_by_name ON activities (name, timestamp) WHERE type = 'event';
-CREATE TABLE IF NOT EXISTS suppressions (kind TEXT, value TEXT, cause TEXT NOT NULL, PRIMARY KEY (kind, value)) STRICT;
-CREATE TABLE IF NOT EXISTS forgotten_events (event_id TEXT PRIMARY KEY) STRICT;
-CREATE TABLE IF NOT EXISTS campaigns (id INTEGER PRIMARY KEY, campaign TEXT NOT NULL) STRICT; -- as the App API lists it
-"""
-Row = sqlite3.Row
 MAX_CIO_ID_DIGITS = 19  # longer ones do not fit SQLite's integers
+HOUR_S = 3_600
+LOST = "did not take: a fault that was switched on in this stand-in"
+MAX_STEPS = 200  # of one move in time: longer moves take longer steps
 CREATING_IDENTIFIERS = frozenset({"id", "email"})  # an unknown cio_id is dropped, and phone is not enabled in this workspace
 
 
-class Workspace:
+class Follower(Protocol):
+    """Who must know what happens in the workspace, as it happens: called within the workspace's transaction."""
+
+    def settle(self, now: int) -> None:
+        """Do what time alone brings about, up to *now*: before every change, before every read, and as time is moved on."""
+
+    def event(self, cio_id: int, name: str, event_id: str | None, timestamp: int, data: Mapping[str, Any], now: int) -> None:
+        """An event was stored: for the first time, and not one of a page or screen."""
+
+    def gone(self, cio_id: int) -> None:
+        """The person is about to be deleted, or merged into another one."""
+
+
+class Workspace(Database):
     """One workspace in the file *database*. Thread-safe. *clock* gives unix seconds."""
 
     def __init__(self, database: Path, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.executescript(SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Read: every row of a query."""
-        with self._lock:
-            return self._connection.execute(sql, values).fetchall()
-
-    def change(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Write: one statement; how many rows it changed."""
-        with self._lock:
-            return self._connection.execute(sql, values).rowcount
-
-    def now(self) -> int:
-        """The workspace's time in unix seconds."""
-        return int(self._clock())
+        super().__init__(database, clock)
+        self.followers: list[Follower] = []
+        self._faults: Mapping[str, Any] = json.loads(self.setting("faults") or "{}")
 
     def apply(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Apply accepted operations in their order, all or none."""
-        with self._transaction():
+        with self.transaction():
+            now = self.now()
+            self._settle(now)
             for operation in operations:
-                self._apply(operation, self.now())
+                self._apply(operation, now)
+
+    def settle(self) -> None:
+        """Bring everything that depends on time up to now."""
+        with self.transaction():
+            self._settle(self.now())
+
+    def advance(self, advance_s: int) -> None:
+        """Move the workspace's time on, an hour at a time: what comes due on the way is settled in its order."""
+        step_s = HOUR_S * max(1, math.ceil(advance_s / HOUR_S / MAX_STEPS))
+        for moved_s in range(0, advance_s, step_s):
+            with self.transaction():
+                self.move_time(min(step_s, advance_s - moved_s))
+                self.settle()
+
+    def faults(self) -> Mapping[str, Any]:
+        """What is misconfigured on purpose; `controls.py` says what there is."""
+        return self._faults
+
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        """Replace the whole set; kept over a restart."""
+        self.set_setting("faults", json.dumps(faults))
+        self._faults = faults
 
     def find(self, kind: str, value: str) -> Row | None:
         """The person with that identifier (`id`, `email` or `cio_id`)."""
         with self._lock:
             return self._find(kind, value)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+    def _settle(self, now: int) -> None:
+        for follower in self.followers:
+            follower.settle(now)
 
     def _apply(self, operation: Mapping[str, Any], now: int) -> None:
         action = operation["action"]
@@ -114,15 +108,17 @@ class Workspace:
         if person is None and kind not in CREATING_IDENTIFIERS:
             return
         cio_id = person["cio_id"] if person else self._create(kind, value, now)
-        self._log(
-            cio_id,
-            operation["action"],
-            operation["name"].strip(),
-            operation.get("timestamp", now),
-            now,
-            operation.get("attributes", {}),
-            operation["id"].upper() if "id" in operation else None,
-        )
+        action, name, data = operation["action"], operation["name"].strip(), operation.get("attributes", {})
+        timestamp = operation.get("timestamp", now)
+        event_id = operation["id"].upper() if "id" in operation else None
+        if name in self._faults.get("lost_events", ()):
+            # Without its id: sent again after the mistake was mended, it is no duplicate.
+            self._log(cio_id, "failed_event", name, timestamp, now, {"error": LOST, "id": event_id})
+            return
+        self._log(cio_id, action, name, timestamp, now, data, event_id)
+        if action == "event":
+            for follower in self.followers:
+                follower.event(cio_id, name, event_id, timestamp, data, now)
 
     def _identify(self, kind: str, value: str, operation: Mapping[str, Any], now: int) -> None:
         attributes = dict(operation.get("attributes", {}))
@@ -140,7 +136,7 @@ class Workspace:
         attributes.pop("cio_id", None)  # assigned by the workspace, never by a request
         if "id" in attributes:
             self._set_id(person, _as_text(attributes.pop("id")), timestamp, now, may_change=kind == "cio_id")
-        self._set_attributes(person, attributes, timestamp, now)
+        self._set_attributes(person, attributes, timestamp, now, by=kind)
 
     def _set_id(self, person: Row, person_id: str | None, timestamp: int, now: int, *, may_change: bool) -> None:
         """An id among the attributes: taken by who has none; "once set" it is changed by those who name the cio_id only."""
@@ -161,7 +157,7 @@ class Workspace:
         self._connection.execute("UPDATE people SET id = ? WHERE cio_id = ?", (person_id, known["cio_id"]))
         return self._find("id", person_id)
 
-    def _set_attributes(self, person: Row, attributes: Mapping[str, Any], timestamp: int, now: int) -> None:
+    def _set_attributes(self, person: Row, attributes: Mapping[str, Any], timestamp: int, now: int, *, by: str) -> None:
         values, set_at = json.loads(person["attributes"]), json.loads(person["set_at"])
         changes: dict[str, dict[str, str | None]] = {}
         skipped: list[str] = []
@@ -169,9 +165,10 @@ class Workspace:
             if set_at.get(name, -1) > timestamp:
                 skipped.append(name)
                 continue
-            if name == "email" and not self._can_have_email(person, raw, timestamp, now):
-                continue
             text = _as_text(raw)
+            if (refused := self._refusal(person, name, text, by)) is not None:
+                self._log(person["cio_id"], "failed_attribute_change", name, timestamp, now, {name: refused})
+                continue
             if values.get(name) != text:
                 changes[name] = {"from": values.get(name), "to": text}
             set_at[name] = timestamp
@@ -185,16 +182,20 @@ class Workspace:
         if skipped:
             self._log(person["cio_id"], "skipped_update", None, timestamp, now, {"attributes": skipped})
 
-    def _can_have_email(self, person: Row, email: Any, timestamp: int, now: int) -> bool:
-        text = _as_text(email)
+    def _refusal(self, person: Row, name: str, text: str | None, by: str) -> str | None:
+        """Why the attribute does not take; None when it does."""
+        if name in self._faults.get("lost_attributes", ()):
+            return LOST
+        if name != "email" or text == person["email"]:
+            return None
+        if self._faults.get("frozen_email") and by == "id" and person["email"] is not None:
+            return "cannot be changed by id: the workspace does not allow it"
         if text is None:
-            return True
-        other, is_suppressed = self._find("email", text), self._is_suppressed("email", text)
-        if not is_suppressed and (other is None or other["cio_id"] == person["cio_id"]):
-            return True
-        data = {"email": "is suppressed" if is_suppressed else "belongs to another person"}
-        self._log(person["cio_id"], "failed_attribute_change", "email", timestamp, now, data)
-        return False
+            return None
+        if self._is_suppressed("email", text):
+            return "is suppressed"
+        other = self._find("email", text)
+        return None if other is None or other["cio_id"] == person["cio_id"] else "belongs to another person"
 
     def _create(self, kind: str, value: str, now: int) -> int:
         columns = (value, None) if kind == "id" else (None, value)
@@ -209,6 +210,7 @@ class Workspace:
     def _delete(self, kind: str, value: str) -> None:
         person = self._find(kind, value)
         if person is not None:
+            self._tell_gone(person["cio_id"])
             self._connection.execute(  # the history goes, but an id that was received stays a duplicate
                 "INSERT OR IGNORE INTO forgotten_events SELECT event_id FROM activities WHERE cio_id = ? AND event_id > ''",
                 (person["cio_id"],),
@@ -220,6 +222,7 @@ class Workspace:
         kept, gone = (self._find(*next(iter(who.items()))) for who in (primary, secondary))
         if kept is None or gone is None or kept["cio_id"] == gone["cio_id"]:
             return
+        self._tell_gone(gone["cio_id"])
         self._connection.execute("UPDATE activities SET cio_id = ? WHERE cio_id = ?", (kept["cio_id"], gone["cio_id"]))
         self._connection.execute("DELETE FROM people WHERE cio_id = ?", (gone["cio_id"],))
         attributes = json.loads(gone["attributes"]) | json.loads(kept["attributes"])
@@ -229,6 +232,11 @@ class Workspace:
             (attributes.get("email"), _dump(attributes), _dump(set_at), kept["cio_id"]),
         )
         self._log(kept["cio_id"], "profile_merge", None, now, now, {})
+
+    def _tell_gone(self, cio_id: int) -> None:
+        for follower in self.followers:
+            follower.gone(cio_id)
+        self._connection.execute("DELETE FROM manual_members WHERE cio_id = ?", (cio_id,))
 
     def _suppress(self, kind: str, value: str) -> None:
         """Delete, and block every identifier that the person had."""

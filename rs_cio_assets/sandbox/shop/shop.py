@@ -37,17 +37,24 @@ class AdvanceReport:
 
 
 def ensure_shop(
-    settings: RedshiftSettings, *, today: date, customers: int, seed: int, on_progress: Callable[[str], None]
+    settings: RedshiftSettings,
+    *,
+    today: date,
+    customers: int,
+    seed: int,
+    on_progress: Callable[[str], None],
+    age_days: int = YEAR_DAYS,
 ) -> ShopState:
     """The shop with everything loaded by *today*'s midnight (UTC): loaded when there is none, advanced when it is older.
 
-    *customers* is how many are new in its first year. Raises: ConfigurationError when another shop is loaded.
+    *customers* is how many are new in its first year, of which *age_days* have passed where it is loaded for the first time.
+    Raises: ConfigurationError when another shop is loaded.
     """
     midnight = datetime.combine(today, time())
     with open_tables(settings) as tables:
         clock = tables.clock()
         if clock is None:
-            clock = Clock(KIND, seed, customers, midnight - timedelta(days=YEAR_DAYS), midnight)
+            clock = Clock(KIND, seed, customers, midnight - timedelta(days=age_days), midnight)
             tables.put("products", products(), is_new=True)
             _load(tables, clock, since=None, on_progress=on_progress)
         else:

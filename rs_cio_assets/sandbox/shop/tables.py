@@ -35,12 +35,14 @@ KEYS = {
 
 @dataclass(frozen=True)
 class ShopState:
-    """What the warehouse holds: orders and customers, and the first and last day (UTC) with an order."""
+    """What the warehouse holds: orders and customers, the first and last day (UTC) with an order, and what its clock says."""
 
     orders: int
     customers: int
     first_day: date
     last_day: date
+    opened_on: date
+    loaded_until: datetime
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ShopTables:
 
     def __init__(self, connection: redshift_connector.Connection) -> None:
         self._cursor = connection.cursor()
-        self._commit = connection.commit
+        self.commit = connection.commit
         if not self.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'shop'"):
             schema = importlib.resources.files("rs_cio_assets.sandbox.shop").joinpath("schema.sql").read_text()
             for statement in schema.split(";"):
@@ -107,7 +109,7 @@ class ShopTables:
         self.run("DELETE FROM shop.clock")
         values = (clock.kind, clock.seed, clock.customers, clock.first_day, clock.loaded_until)
         self.run("INSERT INTO shop.clock VALUES (%s, %s, %s, %s, %s)", values)
-        self._commit()
+        self.commit()
 
     def state(self) -> ShopState:
         """Counts, and the days that have orders. Raises: ConfigurationError when there is no order."""
@@ -117,7 +119,8 @@ class ShopTables:
                 "the shop is so small that it has no order yet",
                 next_step="make clean, then ask for more customers: make demo CUSTOMERS=100",
             )
-        return ShopState(orders, self.count("customers"), first.date(), last.date())
+        ((opened, until),) = self.rows("SELECT first_day, loaded_until FROM shop.clock")
+        return ShopState(orders, self.count("customers"), first.date(), last.date(), opened.date(), until)
 
     def _copy(self, target: str, table: pa.Table) -> None:
         with tempfile.TemporaryDirectory() as folder:
