@@ -17,6 +17,8 @@ import click
 from rich.console import Console
 
 from rs_cio_assets.cli_delivery import COMMANDS, DAY
+from rs_cio_assets.cli_lock import lock
+from rs_cio_assets.cli_report import report
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT
 
@@ -42,12 +44,13 @@ def rs_cio() -> None:
     """Redshift export views to Customer.io feeds, as Dagster assets by day."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, lock, report):
     rs_cio.add_command(_command)
 
 
 @rs_cio.command()
 @_port_options
+@click.option("--fault", type=str, help="Plant one fault of the catalogue (docs/faults.md) and show the check that catches it.")
 @click.option("--once", is_flag=True, help="Exit when done: 0 when all is well, 1 when not.")
 @click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The CDNOW file.")
@@ -58,6 +61,7 @@ for _command in COMMANDS:
 @click.option("--days-per-run", type=click.IntRange(1), default=1, show_default=True, help="Days in one Dagster run.")
 def demo(
     *,
+    fault: str | None,
     once: bool,
     shop: str,
     data: Path | None,
@@ -85,6 +89,7 @@ def demo(
         days_per_run=days_per_run,
         data=data,
         is_once=once,
+        fault=fault,
     )
     if options.first_day > options.last_day:
         raise click.UsageError(f"--from {options.first_day} is after --to {options.last_day}")
@@ -159,14 +164,23 @@ def contract() -> None:
 
 @contract.command()
 def lint() -> None:
-    """Load the contract and lint its SQL; every problem is listed, with file and line. Exit 1 when there is one."""
+    """Load the contract and lint its SQL; every problem is listed, with file and line. Exit 1 when there is one.
+
+    Names that are new and not in the lock yet are warned of.
+    """
     from rs_cio_assets.contract import lint_contract, load_contract  # noqa: PLC0415
+    from rs_cio_assets.contract.load import load_as_written  # noqa: PLC0415
+    from rs_cio_assets.locking import lock_state  # noqa: PLC0415
     from rs_cio_assets.settings import load_settings  # noqa: PLC0415
 
-    loaded = load_contract(load_settings().contract)
+    folder = load_settings().contract
+    load_contract(folder)
+    loaded = load_as_written(folder)  # the SQL gives old names until it is changed
     findings = lint_contract(loaded)
     for finding in findings:
         click.echo(str(finding))
+    for difference in lock_state(folder).differences:
+        click.echo(f"warning: {difference}; not in the lock yet: rs-cio lock shows it")
     click.echo(f"{len(loaded.feeds)} feeds, {len(findings)} findings")
     sys.exit(1 if findings else 0)
 
@@ -188,15 +202,17 @@ def schema() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:
-    """The asset keys that the contract's enabled feeds give."""
+    """The asset keys that the contract's enabled feeds give, and the checklist's."""
     from rs_cio_assets.assets import export_key, feed_key, view_key  # noqa: PLC0415
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
+    from rs_cio_assets.readiness import READINESS_KEY  # noqa: PLC0415
     from rs_cio_assets.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     feeds = load_contract(settings.contract).enabled_feeds
-    expected = sorted(key(f.name).to_user_string() for f in feeds for key in (view_key, export_key, feed_key))
+    of_feeds = [key(f.name) for f in feeds for key in (view_key, export_key, feed_key)]
+    expected = sorted(key.to_user_string() for key in (*of_feeds, READINESS_KEY))
     click.echo(json.dumps(expected) if as_json else "\n".join(expected))
     if assert_loaded:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())

@@ -87,3 +87,5 @@ def _role_problems(feed: Feed, role: str, kind: FeedKind, kind_of_column: str) -
         yield f"{role}: column {name!r} must be {kind_of_column}, not {feed.columns[name].type.value}"
     elif name == feed.identifier:
         yield f"{role}: cannot be the identifier column"
+    elif feed.columns[name].until:
+        yield f"columns.{name}.until: the feed needs the column ({role}); give the feed an end, or leave it out"

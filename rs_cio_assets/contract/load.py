@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rs_cio_assets.contract.lock import LOCK_FILE, TaxonomyLock, differences, lock_of
 from rs_cio_assets.contract.models import Column, Contract, Feed, Identifier, Workspace
 from rs_cio_assets.contract.segments import Journey, Logic, Segment
 from rs_cio_assets.errors import ContractError
@@ -38,22 +39,50 @@ def load_contract(folder: Path | None = None, *, today: date | None = None) -> C
     """The contract in *folder* (default: the shipped one): `workspace.yaml`, and in `feeds/`, `segments/`, `journeys/` and
     `logic/` each `<name>.yaml` with `<name>.sql`. Names whose `until` is not after *today* (UTC; default: now) are left out.
 
-    Raises: ContractError listing every problem found, one per line as `file:line: field: what is wrong`.
+    Raises: ContractError listing every problem found, one per line as `file:line: field: what is wrong`; so is what differs from
+    the lock and may be in use.
     """
-    folder = folder or SHIPPED
+    folder, today = folder or SHIPPED, today or datetime.now(UTC).date()
+    lines: dict[str, _Lines] = {}  # folder/name -> line of each of its fields
+    contract = load_as_written(folder, lines)
+    lock = load_lock(folder)
+    broken = [d for d in differences(lock, lock_of(contract), today) if d.is_breaking] if lock else []
+    if broken:
+        raise _contract_error(folder, [_disagreement(f"{difference}. Run rs-cio lock", lines) for difference in broken])
+    return _as_of(contract, today)
+
+
+def load_as_written(folder: Path | None = None, lines: dict[str, _Lines] | None = None) -> Contract:
+    """The contract as its files say it: whatever its lock says, and with the names whose `until` has passed. Fills *lines*.
+
+    Raises: ContractError, as load_contract does.
+    """
+    folder, lines = folder or SHIPPED, {} if lines is None else lines
     problems: list[_Problem] = []
     if not folder.is_dir():
         raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
-    workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, {}, problems)
-    lines: dict[str, _Lines] = {}  # folder/name -> line of each of its fields
+    place = lines.setdefault("workspace", {})
+    workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, place, problems)
     found = {name: tuple(_load_folder(folder, name, model, lines, problems)) for name, model in _FOLDERS.items()}
     if problems or not isinstance(workspace, Workspace):
         raise _contract_error(folder, problems)
     try:
-        return _as_of(Contract(workspace=workspace, **found), today or datetime.now(UTC).date())
+        return Contract(workspace=workspace, **found)
     except ValidationError as error:
         texts = [text for item in error.errors() for text in _message(item).splitlines()]
         raise _contract_error(folder, [_disagreement(text, lines) for text in texts]) from None
+
+
+def load_lock(folder: Path | None = None) -> TaxonomyLock | None:
+    """The contract's lock, or None where a team keeps none. Raises: ContractError."""
+    path = (folder or SHIPPED) / LOCK_FILE
+    if not path.exists():
+        return None
+    problems: list[_Problem] = []
+    lock = _load_model(path, LOCK_FILE, TaxonomyLock, {}, {}, problems)
+    if not isinstance(lock, TaxonomyLock):
+        raise _contract_error(path.parent, problems)
+    return lock
 
 
 def _as_of(contract: Contract, today: date) -> Contract:
@@ -83,7 +112,7 @@ def _load_folder(
 def _disagreement(text: str, lines: Mapping[str, _Lines]) -> _Problem:
     """A rule over several files (`<folder>/<name>: <field>: what is wrong`) at its place in its file."""
     item, _, rest = text.partition(": ")
-    return _Problem(f"{item}.yaml", _line(tuple(rest.partition(":")[0].split(".")), lines[item]), rest)
+    return _Problem(f"{item}.yaml", _line(tuple(rest.partition(":")[0].split(".")), lines.get(item, {})), rest)
 
 
 def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError:

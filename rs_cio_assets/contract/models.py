@@ -247,6 +247,8 @@ class Feed(Strict):
                 problems.append(
                     f"{role}: column {column!r} is not declared under columns; declared are {', '.join(self.columns)}"
                 )
+            elif self.columns[column].until:
+                problems.append(f"columns.{column}.until: the feed needs it ({role}); give the feed an end, or leave it out")
         if "file_row_number" in self.columns:
             problems.append("columns.file_row_number: the name is taken by the reader of staged files; rename the column")
         for role in ("time_column", "loaded_at"):

@@ -107,6 +107,8 @@ def _journey_problems(journey: Journey, feeds: Mapping[str, Feed], segments: set
         yield "feed", f"there is no feed {journey.feed!r}"
     elif journey.feed is not None and feeds[journey.feed].kind is not FeedKind.EVENT:
         yield "feed", f"{journey.feed} is not an event feed; a change of people starts a journey by a segment"
+    elif journey.feed is not None and feeds[journey.feed].until:
+        yield "feed", f"{journey.feed} ends on {feeds[journey.feed].until}; name the feed that takes its place"
     for field in ("trigger_segment", "audience"):
         if getattr(journey, field) not in {None, *segments}:
             yield field, f"there is no segment {getattr(journey, field)!r} in segments/"

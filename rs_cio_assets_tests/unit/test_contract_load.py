@@ -11,6 +11,7 @@ import pytest
 from dagster import Definitions
 
 from rs_cio_assets.contract import SHIPPED, load_contract
+from rs_cio_assets.contract.lock import LOCK_FILE
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.errors import ContractError
 from rs_cio_assets.settings import load_settings
@@ -22,9 +23,9 @@ Change = Callable[[Path], object]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped contract."""
+    """A copy of the shipped contract, without its lock: what breaks the lock is told in test_lock.py."""
     copy = tmp_path / "contract"
-    shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__", LOCK_FILE))
     return copy
 
 

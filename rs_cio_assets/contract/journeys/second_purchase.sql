@@ -1,12 +1,24 @@
--- Who surely had to get it: a first order with a cleanser, and no second one within twelve days.
+-- Who surely had to get it: a first order with a cleanser that was kept, and nothing ordered within twelve days after it.
+WITH orders AS (
+    SELECT
+        NVL(a.customer_id, s.customer_id) AS customer_id,
+        s.order_id,
+        s.placed_at,
+        s.cancelled_at
+    FROM shop.orders AS s
+    LEFT JOIN shop.account_links AS a ON a.guest_id = s.customer_id
+)
+
 SELECT
     f.customer_id,
     f.order_id,
     f.occurred_at
 FROM cio_export.order_completed AS f
-LEFT JOIN cio_export.order_completed AS n
-    ON n.customer_id = f.customer_id AND n.order_number = 2 AND n.occurred_at < DATEADD('day', 12, f.occurred_at)
-INNER JOIN cio_export.people AS p ON p.customer_id = f.customer_id AND p.orders_count = 1
+INNER JOIN orders AS o ON o.order_id = f.order_id AND o.cancelled_at IS NULL
+LEFT JOIN orders AS n
+    ON n.customer_id = f.customer_id
+    AND n.order_id <> f.order_id
+    AND n.placed_at < DATEADD('day', 12, f.occurred_at)
 WHERE f.occurred_at >= :since
     AND f.occurred_at < :now
     AND f.order_number = 1

@@ -34,11 +34,11 @@ SELECT
     r.customer_id,
     CASE
         WHEN c.order_id IS NULL THEN 'the shop knows no such paid order'
-        WHEN r.order_number <> c.orders_before + 1 THEN 'order_number is not the place among the paid orders'
+        WHEN NVL(r.order_number, 0) <> c.orders_before + 1 THEN 'order_number is not the place among the paid orders'
         ELSE 'is_first_time_buyer contradicts order_number'
     END AS problem
 FROM recent AS r
 LEFT JOIN counted AS c ON c.order_id = r.order_id
 WHERE c.order_id IS NULL
-    OR r.order_number <> c.orders_before + 1
-    OR r.is_first_time_buyer <> (r.order_number = 1)
+    OR NVL(r.order_number, 0) <> c.orders_before + 1
+    OR NVL(r.is_first_time_buyer, r.order_number <> 1) <> (r.order_number = 1)

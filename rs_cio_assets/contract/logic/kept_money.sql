@@ -47,8 +47,9 @@ kept AS (
 SELECT
     p.customer_id,
     CASE
-        WHEN p.lifetime_value <> NVL(m.paid, 0) - NVL(r.amount, 0) THEN 'lifetime_value is not what was paid and kept'
-        WHEN p.orders_count <> NVL(k.orders_count, 0) THEN 'orders_count is not the number of paid orders'
+        WHEN p.lifetime_value IS NULL OR p.lifetime_value <> NVL(m.paid, 0) - NVL(r.amount, 0)
+            THEN 'lifetime_value is not what was paid and kept'
+        WHEN NVL(p.orders_count, -1) <> NVL(k.orders_count, 0) THEN 'orders_count is not the number of paid orders'
         ELSE 'last_paid_order_at is not the latest order that was kept'
     END AS problem
 FROM cio_export.people AS p
@@ -57,7 +58,8 @@ LEFT JOIN returned AS r ON r.customer_id = p.customer_id
 LEFT JOIN kept AS k ON k.customer_id = p.customer_id
 WHERE p.updated_at >= :since
     AND (
-        p.lifetime_value <> NVL(m.paid, 0) - NVL(r.amount, 0)
-        OR p.orders_count <> NVL(k.orders_count, 0)
+        p.lifetime_value IS NULL
+        OR p.lifetime_value <> NVL(m.paid, 0) - NVL(r.amount, 0)
+        OR NVL(p.orders_count, -1) <> NVL(k.orders_count, 0)
         OR NVL(p.last_paid_order_at, '2000-01-01'::TIMESTAMP) <> NVL(k.last_paid_order_at, '2000-01-01'::TIMESTAMP)
     )

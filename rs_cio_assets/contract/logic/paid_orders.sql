@@ -24,13 +24,13 @@ SELECT
     CASE
         WHEN p.order_id IS NULL THEN 'the event is of an order that was not paid then'
         WHEN e.order_id IS NULL THEN 'a paid order has no event'
-        WHEN e.customer_id <> p.customer_id THEN 'the event names another person than the order'
+        WHEN NVL(e.customer_id, '') <> NVL(p.customer_id, '') THEN 'the event names another person than the order'
         ELSE 'order_total or the time differs from the order'
     END AS problem
 FROM events AS e
 FULL OUTER JOIN paid AS p ON p.order_id = e.order_id
 WHERE p.order_id IS NULL
     OR e.order_id IS NULL
-    OR e.customer_id <> p.customer_id
+    OR NVL(e.customer_id, '') <> NVL(p.customer_id, '')
     OR e.occurred_at <> p.paid_at
-    OR e.order_total <> p.total
+    OR NVL(e.order_total, -1) <> NVL(p.total, -1)
