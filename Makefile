@@ -1,5 +1,5 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=3000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# DAYS_PER_RUN=1 REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
+# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -8,7 +8,7 @@ PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMER
 	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT))
 SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
-	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN))
+	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(FAULT),--fault $(FAULT))
 BENCH := .venv-bench/bin
 BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(LARGE_ROWS)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))

@@ -11,9 +11,11 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import build_jobs
-from rs_cio_assets.checks import build_read_back_check
-from rs_cio_assets.contract import Contract, FeedKind, load_contract
+from rs_cio_assets.automation import build_check_sensor, build_jobs, build_schedules
+from rs_cio_assets.checks import build_checks
+from rs_cio_assets.contract import Contract, load_contract
+from rs_cio_assets.contract.load import load_lock
+from rs_cio_assets.readiness import build_readiness
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings, load_settings
 
@@ -24,7 +26,7 @@ def build_definitions(
     *,
     resource_overrides: Mapping[str, Any] | None = None,
 ) -> Definitions:
-    """Assets, checks and jobs of every enabled feed. Opens no connection.
+    """Assets, checks, jobs, schedules and sensors of every enabled feed. Opens no connection.
 
     Raises: SettingsError, ContractError: each lists every problem at once.
     """
@@ -32,18 +34,28 @@ def build_definitions(
     contract = contract or load_contract(settings.contract)
     daily = daily_partitions(settings.start_date)
     feeds = contract.enabled_feeds
-    read_back_checks = [build_read_back_check(feed, contract) for feed in contract.feeds_of(FeedKind.PEOPLE, FeedKind.EVENT)]
+    checks = build_checks(contract, has_canary=settings.canary)
+    jobs = build_jobs(contract, checks)
     return Definitions(
         assets=[
             *(build_view(feed) for feed in feeds),
-            *(build_export(feed, daily) for feed in feeds),
+            *(build_export(feed, contract, daily) for feed in feeds),
             *(build_feed(feed, contract, daily) for feed in feeds),
+            build_readiness(contract, locked_on=locked_on(settings)),
         ],
-        asset_checks=read_back_checks,
-        jobs=build_jobs(contract, read_back_checks),
+        asset_checks=checks,
+        jobs=jobs,
+        schedules=build_schedules(jobs),
+        sensors=[build_check_sensor(jobs)],
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )
+
+
+def locked_on(settings: Settings) -> str | None:
+    """The day (ISO) of the lock's latest acceptance; None where the contract has no lock."""
+    lock = load_lock(settings.contract)
+    return lock.accepted[0].accepted_on.isoformat() if lock and lock.accepted else None
 
 
 defs = build_definitions()

@@ -38,6 +38,7 @@ SANDBOX_REDSHIFT_PORT = 15439
 SANDBOX_CUSTOMERIO_PORT = 18080
 SANDBOX_DEFAULTS: Mapping[str, str] = {
     "RS_CIO_STORE": str(SANDBOX_HOME / "store"),
+    "RS_CIO_CANARY": "true",
     "REDSHIFT_HOST": "127.0.0.1",
     "REDSHIFT_PORT": str(SANDBOX_REDSHIFT_PORT),
     "REDSHIFT_DATABASE": "shop",
@@ -128,6 +129,7 @@ class Settings(_Settings):
     store: str = Field(min_length=1, description="A local folder, or s3://bucket/prefix.")
     contract: Path | None = Field(default=None, description="A contract folder in place of the shipped one.")
     start_date: date = Field(description="First daily partition (UTC).")
+    canary: Flag = Field(default=False, description="Checks that send two made-up people to the workspace and delete them.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings
 
@@ -138,6 +140,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_STORE": ("store",),
     "RS_CIO_CONTRACT": ("contract",),
     "RS_CIO_START_DATE": ("start_date",),
+    "RS_CIO_CANARY": ("canary",),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},
 }

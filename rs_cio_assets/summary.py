@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from rich.markup import escape
 from rich.table import Table
 
+from rs_cio_assets.checks.results import NOT_READY
 from rs_cio_assets.sync import CheckOutcome, JobOutcome
 
 # Metadata of a feed's materialization -> a column of the table. Columns that are zero everywhere and not essential are left out.
@@ -89,7 +90,8 @@ def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
         table.add_row(name, f"{passed}/{len(checks)}", "" if failed else escape(_what_all_say(checks)))
         for (asset, said), times in sorted(failed.items()):
             often = f" ({times} times)" if times > 1 else ""
-            table.add_row("", "", f"[red]{escape(f'{asset}: {said}{often}')}")
+            colour = "yellow" if said.startswith(NOT_READY) else "red"
+            table.add_row("", "", f"[{colour}]{escape(f'{asset}: {said}{often}')}")
     return table
 
 

@@ -12,13 +12,14 @@ from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
 
-from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetCheckKey, AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.assets.run_config import REASON_TAG
-from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.checks.results import NOT_READY
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -32,6 +33,11 @@ class CheckOutcome:
     is_passed: bool
     is_error: bool
     description: str
+
+    @property
+    def is_not_ready(self) -> bool:
+        """It could not say anything yet, and says why: neither passed nor failed."""
+        return not self.is_passed and self.description.startswith(NOT_READY)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,17 @@ def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
     return _run(defs, instance, READ_BACK)
 
 
+def run_checks(defs: Definitions, instance: DagsterInstance, *, only: AssetCheckKey | None = None) -> JobOutcome:
+    """One run of every check that stands on its own, or of *only* one."""
+    return _run(defs, instance, CHECKS, check=only)
+
+
+def sync_feed(defs: Definitions, instance: DagsterInstance, feed_name: str, days: Sequence[str], *, reason: str) -> JobOutcome:
+    """One run of *days* (contiguous) of one feed alone, its export and its delivery."""
+    keys = (export_key(feed_name), feed_key(feed_name))
+    return _run(defs, instance, SYNC_DAY, days=tuple(sorted(days)), tags={REASON_TAG: reason}, assets=keys)
+
+
 def sync_days(
     defs: Definitions, instance: DagsterInstance, days: Sequence[str], *, reason: str, days_per_run: int = 1
 ) -> Iterator[JobOutcome]:
@@ -106,7 +123,7 @@ def replay_days(
             SYNC_DAY,
             days=(day,),
             tags={REASON_TAG: "replay"},
-            feed=feed_key(feed_name),
+            assets=(feed_key(feed_name),),
             config=config,
         )
 
@@ -118,15 +135,18 @@ def _run(
     *,
     days: tuple[str, ...] = (),
     tags: Mapping[str, str] | None = None,
-    feed: AssetKey | None = None,
+    assets: Sequence[AssetKey] = (),
+    check: AssetCheckKey | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
-    """One run of a job; with *feed*, of that asset alone, with its *config*."""
+    """One run of a job; with *assets*, of these alone, *config* being that of the last; with *check*, of that alone."""
     job = defs.resolve_job_def(job_name)
-    if feed:
+    if assets:
         # Left to itself, a selection of assets brings in every check of theirs, also those that the job leaves out.
-        checks = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key == feed}
-        job = job.get_subset(asset_selection={feed}, asset_check_selection=checks)
+        checks = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key in assets}
+        job = job.get_subset(asset_selection=set(assets), asset_check_selection=checks)
+    if check:
+        job = job.get_subset(asset_selection=set(), asset_check_selection={check})
     tags = dict(tags or {})
     if len(days) > 1:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
@@ -137,7 +157,7 @@ def _run(
             partition_key=days[0] if len(days) == 1 else None,
             tags=tags,
             raise_on_error=False,
-            run_config={**QUIET, "ops": {feed.to_python_identifier(): {"config": config}}} if feed else QUIET,
+            run_config={**QUIET, "ops": {assets[-1].to_python_identifier(): {"config": config}}} if config else QUIET,
             run_id=run_id,
         )
     except KeyboardInterrupt:

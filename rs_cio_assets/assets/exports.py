@@ -5,39 +5,56 @@ from datetime import UTC, datetime
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
-    AssetCheckSpec,
     AssetExecutionContext,
     AssetsDefinition,
+    Config,
     DailyPartitionsDefinition,
-    Failure,
     MaterializeResult,
     ResourceParam,
     asset,
 )
+from pydantic import Field, field_validator
 
+from rs_cio_assets.assets.export_checks import (
+    ViewState,
+    blocking_findings,
+    check_results,
+    check_specs,
+    contract_failure,
+    judge_days,
+)
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.keys import export_key, view_key
 from rs_cio_assets.assets.metadata import column_schema, export_metadata
-from rs_cio_assets.contract.models import Feed
-from rs_cio_assets.store import Manifest, Store
-from rs_cio_assets.warehouse import (
-    ColumnDifference,
-    Warehouse,
-    compare_columns,
-    count_undated,
-    describe_view,
-    stage_days,
-)
-
-CONTRACT_CHECK = "contract"
+from rs_cio_assets.contract.models import Contract, Feed
+from rs_cio_assets.store import Store
+from rs_cio_assets.warehouse import Session, Warehouse, compare_columns, count_undated, describe_view, stage_days
+from rs_cio_assets.warehouse.definition import compare_definition
+from rs_cio_assets.warehouse.findings import ACCEPTABLE
 
 
-def build_export(feed: Feed, daily: DailyPartitionsDefinition) -> AssetsDefinition:
-    """The asset `redshift/exports/<feed>`, by day, with its blocking check `contract`.
+class ExportConfig(Config):
+    """Of one run; the contract holds for every other."""
 
-    A difference that would change what journeys see (a column missing, or of another type) fails the check and stops the
-    day before a row is read. Columns that the contract does not list are named in a warning and never sent.
+    accept: list[str] = Field(
+        default_factory=list,
+        description=f"Findings of the check contract that warn in this run in place of stopping it: {', '.join(ACCEPTABLE)}.",
+    )
+
+    @field_validator("accept")
+    @classmethod
+    def _are_known(cls, accept: list[str]) -> list[str]:
+        if unknown := sorted(set(accept) - set(ACCEPTABLE)):
+            raise ValueError(f"accept: {unknown[0]!r} is not known; allowed: {', '.join(ACCEPTABLE)}")
+        return accept
+
+
+def build_export(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition) -> AssetsDefinition:
+    """The asset `redshift/exports/<feed>`, by day, with its checks; *contract* has the lists of values that columns name.
+
+    What would change what journeys see fails the check `contract` and stops the day: before a row is read where the view
+    tells it (a column missing or of another type, another definition), else after staging. Columns that the contract does
+    not list are named in a warning and never sent.
     """
     key = export_key(feed.name)
 
@@ -54,42 +71,38 @@ def build_export(feed: Feed, daily: DailyPartitionsDefinition) -> AssetsDefiniti
         owners=[feed.owner],
         pool="redshift",
         metadata={"dagster/column_schema": column_schema(feed), "dagster/table_name": feed.view},
-        check_specs=[
-            AssetCheckSpec(
-                CONTRACT_CHECK,
-                asset=key,
-                blocking=True,
-                description=f"{feed.view} has the columns and types that the contract lists, and no row without a time.",
-            )
-        ],
+        check_specs=check_specs(feed, key),
         output_required=False,
     )
     def export(
-        context: AssetExecutionContext, warehouse: ResourceParam[Warehouse], store: ResourceParam[Store]
+        context: AssetExecutionContext, config: ExportConfig, warehouse: ResourceParam[Warehouse], store: ResourceParam[Store]
     ) -> Iterator[MaterializeResult | AssetCheckResult]:
-        days = list(context.partition_keys)
-        with failing_clearly(feed.name, _label(days)), warehouse.session() as session:
-            difference = compare_columns(feed, describe_view(session, feed))
-            undated = count_undated(session, feed)
-            manifests = (
-                {}
-                if difference.is_blocking
-                else stage_days(
-                    session,
-                    feed,
-                    days,
-                    store,
-                    now=lambda: datetime.now(UTC),
-                    on_progress=lambda rows: context.log.info(f"{feed.name}: {rows:,} rows read"),
+        days, accepted = list(context.partition_keys), frozenset(config.accept)
+        with failing_clearly(feed.name, _label(days)):
+            with warehouse.session() as session:
+                view = _view_state(session, feed, store)
+                is_stopped = view.difference.is_blocking or bool(blocking_findings(feed, view, (), accepted))
+                manifests = (
+                    {}
+                    if is_stopped
+                    else stage_days(
+                        session,
+                        feed,
+                        days,
+                        store,
+                        now=lambda: datetime.now(UTC),
+                        on_progress=lambda rows: context.log.info(f"{feed.name}: {rows:,} rows read"),
+                    )
                 )
-            )
-        if difference.is_blocking:
-            yield _contract_result(feed, difference, undated, manifests)
-            raise _contract_failure(feed, difference)
+            judged = judge_days(feed, contract, manifests, store, accepted)
+        blocking = blocking_findings(feed, view, judged, accepted)
+        if is_stopped or blocking:
+            yield from check_results(feed, view, judged, accepted)
+            raise contract_failure(feed, _label(days), view, blocking)
         for day in days:
             context.log.info(f"{feed.name} {day}: {manifests[day].rows:,} rows staged")
         yield materialized(context, {day: export_metadata(manifests[day]) for day in days})
-        yield _contract_result(feed, difference, undated, manifests)
+        yield from check_results(feed, view, judged, accepted)
 
     return export
 
@@ -107,33 +120,11 @@ def _label(days: list[str]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _contract_failure(feed: Feed, difference: ColumnDifference) -> Failure:
-    return Failure(
-        description=f"feed {feed.name}: {feed.view} does not match the contract: {'; '.join(difference.sentences())}. "
-        f"Next step: mend the view's SQL (or the contract, with everybody who uses the name), materialize "
-        f"redshift/views/{feed.name}, then this day again",
-        allow_retries=False,
-    )
-
-
-def _contract_result(feed: Feed, difference: ColumnDifference, undated: int, manifests: dict[str, Manifest]) -> AssetCheckResult:
-    sentences = list(difference.sentences())
-    if undated:
-        sentences.append(
-            f"{undated:,} rows of {feed.view} have neither {feed.time_column} nor {feed.loaded_at}: "
-            "they belong to no day and are not exported"
-        )
-    metadata = {
-        "missing columns": len(difference.missing),
-        "changed columns": len(difference.changed),
-        "columns not in the contract": len(difference.extra),
-        "rows without a day": undated,
-        "rows": sum(manifest.rows for manifest in manifests.values()),
-    }
-    return AssetCheckResult(
-        check_name=CONTRACT_CHECK,
-        passed=not sentences,
-        severity=AssetCheckSeverity.ERROR if difference.is_blocking else AssetCheckSeverity.WARN,
-        description="; ".join(sentences) or "Columns and types are those of the contract.",
-        metadata=metadata,
+def _view_state(session: Session, feed: Feed, store: Store) -> ViewState:
+    columns = describe_view(session, feed)
+    return ViewState(
+        difference=compare_columns(feed, columns),
+        columns=columns,
+        definition=compare_definition(session, feed, store),
+        undated_rows=count_undated(session, feed),
     )

@@ -32,6 +32,7 @@ from rs_cio_assets.delivery.rules import PERSON_DELETED, PERSON_MERGED
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store, load_manifest
+from rs_cio_assets.store.profiles import load_profile
 from rs_cio_assets.warehouse import Warehouse
 
 ROWS_CHECK = "every_row_is_accounted_for"
@@ -134,6 +135,12 @@ def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
         raise MismatchError(
             "this day has not been exported from Redshift yet",
             next_step=f"materialize redshift/exports/{feed.name} for {day}, or both together",
+        )
+    profile = load_profile(store, feed.name, day)
+    if profile and profile.blocked_by and profile.read_at == manifest.read_at:
+        raise MismatchError(
+            f"the contract stopped this day ({', '.join(profile.blocked_by)})",
+            next_step=f"read the check contract of redshift/exports/{feed.name}, then run that export again",
         )
     return manifest
 

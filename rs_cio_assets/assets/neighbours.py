@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,7 +69,12 @@ class Surroundings:
         def deliver_people(identifiers: pa.ChunkedArray) -> None:
             self._deliver_people(identifiers.to_pylist(), day, options)
 
-        return Neighbours(campaigns=lambda: read_campaigns(self.customerio), deliver_people=deliver_people)
+        return Neighbours(campaigns=lambda: self._campaigns, deliver_people=deliver_people)
+
+    @cached_property
+    def _campaigns(self) -> tuple[Campaign, ...]:
+        """Asked once a run, also of many days."""
+        return read_campaigns(self.customerio)
 
     def _deliver_people(self, identifiers: Sequence[str], day: str, options: DeliveryOptions) -> None:
         for people in self.contract.feeds_of(FeedKind.PEOPLE):

@@ -1,5 +1,15 @@
-"""Jobs and schedules: what runs together, and when."""
+"""Jobs, schedules and sensors: what runs together, and when."""
 
-from rs_cio_assets.automation.jobs import CREATE_VIEWS, READ_BACK, SYNC_DAY, build_jobs
+from rs_cio_assets.automation.jobs import CANARY, CHECKS, CREATE_VIEWS, READ_BACK, SYNC_DAY, build_jobs
+from rs_cio_assets.automation.schedules import build_check_sensor, build_schedules
 
-__all__ = ["CREATE_VIEWS", "READ_BACK", "SYNC_DAY", "build_jobs"]
+__all__ = [
+    "CANARY",
+    "CHECKS",
+    "CREATE_VIEWS",
+    "READ_BACK",
+    "SYNC_DAY",
+    "build_check_sensor",
+    "build_jobs",
+    "build_schedules",
+]

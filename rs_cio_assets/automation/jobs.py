@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from dagster import (
     AssetChecksDefinition,
@@ -11,37 +10,59 @@ from dagster import (
     define_asset_job,
     in_process_executor,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
 
 CREATE_VIEWS = "create_views"
 SYNC_DAY = "sync_day"
 READ_BACK = "read_back"
+CHECKS = "checks"
+CANARY = "canary"
 
 
-def build_jobs(contract: Contract, read_back_checks: Sequence[AssetChecksDefinition]) -> list[Any]:
-    """The three jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day) and leaves read-back out."""
+def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> list[UnresolvedAssetJobDefinition]:
+    """The jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day); the others look at many days at once.
+
+    What stands on its own (*checks*) is in `checks`; read-back has a job of its own too, and the canary, which sends, only that.
+    """
     feeds = contract.enabled_feeds
-    read_back = AssetSelection.checks(*read_back_checks)
     synced = AssetSelection.assets(*(key(f.name) for f in feeds for key in (export_key, feed_key)))
-    return [
-        define_asset_job(
+    looking = [check for check in checks if not _names(check, CANARY_CHECK)]
+    jobs = [
+        _job(
             CREATE_VIEWS,
-            selection=AssetSelection.assets(*(view_key(f.name) for f in feeds)),
-            description="Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
-            executor_def=in_process_executor,
+            AssetSelection.assets(*(view_key(f.name) for f in feeds)),
+            "Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
         ),
-        define_asset_job(
+        _job(
             SYNC_DAY,
-            selection=synced - read_back,
-            description="Export one UTC day of every feed from Redshift and deliver it to Customer.io, people before events.",
-            executor_def=in_process_executor,
+            synced - AssetSelection.checks(*checks),
+            "Export one UTC day of every feed from Redshift and deliver it to Customer.io, people before events.",
         ),
-        define_asset_job(
+        _job(
             READ_BACK,
-            selection=read_back,
-            description="Ask Customer.io for a sample of what was delivered and compare it with what was exported.",
-            executor_def=in_process_executor,
+            AssetSelection.checks(*(check for check in checks if _names(check, READ_BACK_CHECK))),
+            "Ask Customer.io for a sample of what was delivered and compare it with what was exported.",
+        ),
+        _job(
+            CHECKS,
+            AssetSelection.checks(*looking),
+            "Every check that stands on its own: delivery read back, identity, logic, segments, suppression, journeys, latency, "
+            "freshness.",
         ),
     ]
+    if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
+        text = "Send a synthetic buyer and a synthetic browser to Customer.io, look where they land, and remove both."
+        jobs.append(_job(CANARY, AssetSelection.checks(*canaries), text))
+    return jobs
+
+
+def _job(name: str, selection: AssetSelection, description: str) -> UnresolvedAssetJobDefinition:
+    return define_asset_job(name, selection=selection, description=description, executor_def=in_process_executor)
+
+
+def _names(check: AssetChecksDefinition, prefix: str) -> bool:
+    return all(key.name.startswith(prefix) for key in check.check_keys)

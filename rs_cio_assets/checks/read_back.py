@@ -1,14 +1,14 @@
-"""Does Customer.io hold what was delivered? A sample of staged rows, compared with what its App API reads back.
+"""Does Customer.io hold what was delivered? A sample of staged rows, or all of them, compared with what its App API reads back.
 
 A 200 from Customer.io means accepted, not applied; only reading back proves it. The check is unpartitioned so that people
-can run it alone, by job or on a schedule, with `days_back` and `sample_size`.
+can run it alone, by job or on a schedule. What is compared stands in `delivered.py`, how in `held.py`.
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from dagster import (
@@ -24,32 +24,24 @@ from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
-from rs_cio_assets.assets.metadata import records_table
-from rs_cio_assets.checks.compare import differing_columns, is_this_event, unix_seconds
+from rs_cio_assets.checks.delivered import keep_delivered
+from rs_cio_assets.checks.held import HeldReport, compare_with_customerio
+from rs_cio_assets.checks.results import bad, good
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import AppClient
-from rs_cio_assets.delivery import sample_delivered
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store, load_manifest
-
-EXAMPLES_SHOWN = 20
 
 
 class ReadBackConfig(Config):
     """How much to look at."""
 
     # Customer.io guarantees a person's activities for 30 days (App API document, read 2026-09-17); older events would look lost.
-    days_back: int = Field(default=14, ge=1, le=29, description="Days before today (UTC) whose rows are sampled.")
+    days_back: int = Field(default=14, ge=1, le=29, description="Days before today (UTC) whose rows are looked at.")
     sample_size: int = Field(default=20, ge=1, le=10_000, description="Rows to ask for; the App API answers 10 a second.")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One sampled row that Customer.io does not hold as sent: the person (hashed), the day, and what differs."""
-
-    person: str
-    day: str
-    problem: str
+    is_complete: bool = Field(
+        default=False, description="Every delivered row of the days, not a sample: one request per hundred people, or per person."
+    )
 
 
 def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefinition:
@@ -60,7 +52,7 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
         asset=feed_key(feed.name),
         name="customerio_holds_what_was_sent",
         description=(
-            f"Asks Customer.io for a sample of the people in this feed and compares their {what} with the rows "
+            f"Asks Customer.io for a sample of the people in this feed (or all of them) and compares their {what} with the rows "
             "that were exported. Red means that a journey or segment would see something else than the warehouse says."
         ),
         pool="customerio_app",
@@ -71,75 +63,60 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
         store: ResourceParam[Store],
         customerio: ResourceParam[CustomerioSettings],
     ) -> AssetCheckResult:
-        with failing_clearly(feed.name), AppClient(customerio) as app:
-            days = _last_days(config.days_back)
-            rows = sample_delivered(feed, contract, store, days, config.sample_size)
-            find = _differences_of_people if feed.kind is FeedKind.PEOPLE else _differences_of_events
-            differences = list(find(feed, rows, app))
+        started_s = time.monotonic()
+        with failing_clearly(feed.name), AppClient(customerio) as app, tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch:
+            days = last_days(config.days_back, datetime.now(UTC))
+            size = None if config.is_complete else config.sample_size
+            delivered = keep_delivered(feed, contract, store, days, Path(scratch), size=size)
+
+            def log(rows: int) -> None:
+                context.log.info("%s: %d of %d rows compared", feed.name, rows, delivered.count)
+
+            report = compare_with_customerio(feed, delivered, days, app, log)
             manifests = [m for m in (load_manifest(store, feed.name, day) for day in days) if m is not None]
-        context.log.info("%s: %d rows asked for, %d differ", feed.name, len(rows), len(differences))
-        if not rows:
+        context.log.info("%s: %d rows asked for, %d differ", feed.name, report.rows, report.rows_that_differ)
+        if not report.rows:
             return _result_without_rows(manifests)
-        return _result(rows, differences)
+        return _result(feed, report, "delivered" if config.is_complete else "sampled", round(time.monotonic() - started_s, 1))
 
     return read_back
 
 
-def _last_days(count: int) -> list[str]:
-    """*count* finished days and today, newest first."""
-    today = datetime.now(UTC).date()
-    return [(today - timedelta(days=n)).isoformat() for n in range(count + 1)]
+def last_days(count: int, now: datetime) -> list[str]:
+    """*count* finished days and today (UTC), newest first."""
+    return [(now.date() - timedelta(days=n)).isoformat() for n in range(count + 1)]
 
 
-def _differences_of_people(feed: Feed, rows: Sequence[Mapping[str, Any]], app: AppClient) -> Iterator[Difference]:
-    profiles = app.attributes([row[feed.identifier] for row in rows])
-    for row in rows:
-        profile = profiles.get(row[feed.identifier])
-        if profile is None:
-            yield _difference(feed, row, "there is no profile")
-        elif names := differing_columns(feed, row, profile.attributes):
-            yield _difference(feed, row, f"differs in {', '.join(names)}")
-
-
-def _differences_of_events(feed: Feed, rows: Sequence[Mapping[str, Any]], app: AppClient) -> Iterator[Difference]:
-    for row in rows:
-        events = app.activities(row[feed.identifier], "event", name=feed.event_name)
-        same = [event for event in events if is_this_event(feed, row, event)]
-        if len(same) != 1:
-            yield _difference(feed, row, f"Customer.io has this event {len(same)} times")
-            continue
-        names = list(differing_columns(feed, row, same[0].data))
-        if same[0].timestamp != unix_seconds(row[feed.time_column]):
-            names.insert(0, feed.time_column)
-        if names:
-            yield _difference(feed, row, f"differs in {', '.join(names)}")
-
-
-def _difference(feed: Feed, row: Mapping[str, Any], problem: str) -> Difference:
-    person = hashlib.sha256(str(row[feed.identifier]).encode()).hexdigest()[:12]
-    return Difference(person, row[feed.time_column].date().isoformat(), problem)
-
-
-def _result(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> AssetCheckResult:
-    metadata: dict[str, Any] = {"rows asked for": len(rows), "rows that differ": len(differences)}
-    if differences:
-        kinds = Counter(difference.problem for difference in differences)
-        metadata["differences"] = records_table([{"what": what, "rows": n} for what, n in kinds.most_common()])
-        metadata["examples (people hashed)"] = records_table(
-            [{"person": d.person, "day": d.day, "what": d.problem} for d in differences[:EXAMPLES_SHOWN]]
+def _result(feed: Feed, report: HeldReport, which: str, duration_s: float) -> AssetCheckResult:
+    numbers: dict[str, Any] = {
+        "rows asked for": report.rows,
+        "rows that differ": report.rows_that_differ,
+        "people asked for": report.people,
+        "App API requests": report.requests,
+        "duration (s)": duration_s,
+    }
+    if feed.kind is FeedKind.EVENT:
+        numbers["people with another number of events"] = report.people_with_other_counts
+    if not report.kinds:
+        return good(f"All {report.rows} {which} rows are in Customer.io as they were sent.", numbers)
+    kinds = sorted(report.kinds.items(), key=lambda kind: -kind[1])
+    samples = {
+        "differences": [{"what": what, "rows": count} for what, count in kinds],
+        "examples (people hashed)": [{"person": d.person, "day": d.day, "what": d.problem} for d in report.examples],
+    }
+    texts = []
+    if report.rows_that_differ:
+        texts.append(f"{report.rows_that_differ} of {report.rows} {which} rows are not in Customer.io as they were sent")
+    if report.people_with_other_counts:
+        texts.append(
+            f"{report.people_with_other_counts} of {report.people} people have another number of {feed.event_name} events in "
+            "Customer.io than were delivered in these days"
         )
-    if differences:
-        text = (
-            f"{len(differences)} of {len(rows)} sampled rows are not in Customer.io as they were sent. Next step: look one up "
-            "in Customer.io's activity log (failed attribute change, skipped update), mend the cause, run the day again."
-        )
-    else:
-        text = f"All {len(rows)} sampled rows are in Customer.io as they were sent."
-    return AssetCheckResult(
-        passed=not differences,
-        description=text,
-        metadata=metadata,
+    step = (
+        "look one up in Customer.io's activity log (failed attribute change, failed event, an event from another source), mend "
+        "the cause, run the day again (with resend: all where something is missing)."
     )
+    return bad(". ".join(texts), step, numbers, samples=samples)
 
 
 def _result_without_rows(manifests: Sequence[Manifest]) -> AssetCheckResult:

@@ -15,6 +15,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity
 from rs_cio_assets.assets.metadata import records_table
 
 SAMPLES_SHOWN = 20
+NOT_READY = "Not ready:"  # how the text of such a verdict begins
 Samples = Mapping[str, Sequence[Mapping[str, str | int | float]]]  # title -> records of one shape
 
 
@@ -43,7 +44,7 @@ def not_ready(text: str, next_step: str, numbers: Mapping[str, Any]) -> AssetChe
     return AssetCheckResult(
         passed=False,
         severity=AssetCheckSeverity.WARN,
-        description=f"Not ready: {text.rstrip('.')}. Next step: {next_step}",
+        description=f"{NOT_READY} {text.rstrip('.')}. Next step: {next_step}",
         metadata=_metadata(numbers, None),
     )
 

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -55,6 +55,15 @@ def ledger_files(store: Store, feed_name: str, day: str, scratch: Path) -> list[
         return _fetch_segments(store, feed_name, day, scratch)
     except StoreRefused:
         return _fetch_segments(store, feed_name, day, scratch)  # removed between listing and reading: list anew
+
+
+def first_delivery_day(store: Store, feed_name: str) -> date | None:
+    """The UTC day of the feed's first acknowledgement, by the names of its segments; None where nothing was delivered.
+
+    Where the oldest segments were folded it is a later day: that of the fold.
+    """
+    stamps = [key.rpartition("/")[2][:8] for key in store.list(f"ledger/{feed_name}/") if key.endswith(".parquet")]
+    return date.fromisoformat(min(stamps)) if stamps else None
 
 
 def latest_of(files: Sequence[Path], *, only: str = "") -> str:

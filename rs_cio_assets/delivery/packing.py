@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ KEPT = ("row_key", "content_hash", "source_hash", "occurred_us", "pos")
 _CROCKFORD = np.frombuffer(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ", np.uint8)
 _HEX_DIGIT = np.zeros(256, np.uint8)
 _HEX_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
+_BASE_32 = str.maketrans(bytes(_CROCKFORD).decode(), "0123456789abcdefghijklmnopqrstuv")  # as int() reads it
+_IS_ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,15 @@ def ulids(row_keys: pa.Array) -> np.ndarray:
             made[:, place] = _CROCKFORD[(number >> np.uint64(shift)) & np.uint64(31)]
             place += 1
     return made
+
+
+def row_key_of(event_id: str) -> str | None:
+    """The row key whose ULID is *event_id*, the reverse of `ulids`; None for what is no ULID."""
+    ulid = event_id.upper()
+    if not _IS_ULID.fullmatch(ulid):
+        return None
+    digits = f"{int(ulid.translate(_BASE_32), 32):032x}"
+    return digits[2:] + digits[:2]  # the key's last 8 bits stand first
 
 
 def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

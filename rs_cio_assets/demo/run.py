@@ -1,59 +1,39 @@
-"""The demo: one command from an empty folder to fourteen days of a shop in the Customer.io stand-in, and the UI.
+"""The demo's steps, in the order in which a team goes live: history, then segments and journeys, then live days, then checks.
 
-It starts the sandbox's processes, loads the shop, creates the views, runs the days and the checks through Dagster, prints a
-summary and waits. What it syncs with is the product, by settings only; a second run sends nothing.
+What it syncs with is the product, by settings only; a second run sends nothing.
 """
 
 from __future__ import annotations
 
-import importlib.resources
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from dagster import DagsterInstance, Definitions
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rs_cio_assets.assets import daily_partitions
+from rs_cio_assets.assets.run_config import LATE_DATA
+from rs_cio_assets.contract import SHIPPED, Contract, FeedKind, load_contract
 from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.demo.faults import FAULTS, Fault, plant
+from rs_cio_assets.demo.sandbox import Ports, Sandbox, reload_definitions, sandbox, wait_for_ui, wait_until_interrupted
 from rs_cio_assets.errors import ConfigurationError
-from rs_cio_assets.sandbox.processes import (
-    ManagedProcess,
-    accepts_connections,
-    answers_http,
-    command_line,
-    require_free_ports,
-)
-from rs_cio_assets.sandbox.shop import ShopState, ensure_shop, load_cdnow
+from rs_cio_assets.sandbox.customerio.retention import has_journeys, make_journeys
+from rs_cio_assets.sandbox.shop import ShopState, advance_shop, ensure_shop, load_cdnow
 from rs_cio_assets.settings import Settings, environment, load_settings
+from rs_cio_assets.store import load_manifest, open_store
 from rs_cio_assets.summary import FeedTotals, add_up, checks_table, feeds_table
-from rs_cio_assets.sync import JobOutcome, create_views, days_between, read_back, sync_days
+from rs_cio_assets.sync import JobOutcome, create_views, days_between, read_back, run_checks, sync_days, sync_feed
 
 SEED = 20_261_124
-# Opens the graph with every group unfolded; the form of the parameter is that of the UI's own links.
-_ALL_GROUPS = ",".join(f"global@global:{group}" for group in ("redshift_views", "redshift_exports", "customerio_feeds"))
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where the demo listens, always on 127.0.0.1."""
-
-    redshift: int
-    customerio: int
-    dagster: int
-
-    def require_free(self) -> None:
-        """Raises: ConfigurationError naming every taken port."""
-        require_free_ports(
-            {"Redshift": self.redshift, "Customer.io": self.customerio, "the Dagster UI": self.dagster},
-            {"Redshift": "REDSHIFT_PORT", "Customer.io": "CUSTOMERIO_PORT", "the Dagster UI": "DAGSTER_PORT"},
-        )
+SHOP_AGE_DAYS = 120  # long enough for people who became inactive, short enough to bring all of them in seconds
 
 
 @dataclass(frozen=True)
@@ -68,28 +48,169 @@ class DemoOptions:
     days_per_run: int = 1
     data: Path | None = None
     is_once: bool = False
+    shop_age_days: int = SHOP_AGE_DAYS
+    seed: int = SEED
+    fault: str | None = None
 
 
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Do all of it. Returns 0 when every run succeeded and every check passed, else 1.
+    """Do all of it. Returns 0 when every run succeeded and no check failed (with a fault: when it was caught), else 1.
 
-    Raises: ConfigurationError when a day is no partition, a port is taken, a process does not start, or another shop is loaded.
+    Raises: ConfigurationError when a day is no partition, a port is taken, a process does not start, another shop is loaded, or
+    nobody knows the fault.
     """
     started = time.monotonic()
     _require_partitions(options.first_day, options.last_day)
-    with sandbox(options.home, options.ports, console) as running:
-        console.print(f"[bold]2/4[/] {_load_shop(options, running.settings, console)}")
-        defs = build_definitions(running.settings)
-        outcomes = [create_views(defs, running.instance)]
-        outcomes += _sync(defs, running.instance, options, console)
-        console.print("[bold]4/4[/] Checks: asking Customer.io for a sample of what was delivered")
-        outcomes.append(read_back(defs, running.instance))
+    fault = _fault(options)
+    home = options.home / f"fault-{fault.id}" if fault else options.home
+    contract = _contract_of_its_own(home) if fault else None
+    with sandbox(home, options.ports, console, contract=contract) as running:
+        outcomes = Demo(options, running, console).run()
         is_good = _summarize(outcomes, running.settings, console, time.monotonic() - started)
+        if fault:
+            is_good = _show_fault(fault, running, console)
         wait_for_ui(running, console)
+        if fault:
+            reload_definitions(running)
+            console.print(f"The check         {_check_url(fault, running)}")
         if not options.is_once:
             console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
             wait_until_interrupted(running.processes)
     return 0 if is_good else 1
+
+
+def _fault(options: DemoOptions) -> Fault | None:
+    if options.fault is None:
+        return None
+    if options.fault not in FAULTS or options.data:
+        raise ConfigurationError(
+            f"no fault {options.fault} can be planted in this shop",
+            next_step=f"choose one of {', '.join(FAULTS)} (docs/faults.md)",
+        )
+    return FAULTS[options.fault]
+
+
+def _contract_of_its_own(home: Path) -> Path:
+    """A fresh folder for the sandbox of a fault, with a copy of the contract in it."""
+    shutil.rmtree(home, ignore_errors=True)
+    source = load_settings(environment({})).contract or SHIPPED
+    shutil.copytree(source, home / "contract", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    return home / "contract"
+
+
+def _show_fault(fault: Fault, running: Sandbox, console: Console) -> bool:
+    """Plant it in the sandbox that is in order, and say what was caught."""
+    console.print(f"[bold]Fault {fault.id}[/]: {fault.what}", highlight=False)
+    caught = plant(fault, running.settings, running.instance, datetime.now(UTC), has_all_checks=True)
+    console.print(checks_table(caught.outcomes))
+    said = caught.refusal or (caught.check.description if caught.check else "nothing")
+    is_caught = caught.is_as_expected(fault)
+    who = f"{fault.asset}: {fault.check}" if fault.check else "The definitions refuse to load"
+    console.print(f"[{'green' if is_caught else 'red'}]{'Caught' if is_caught else 'Not caught'}[/] by {who}: {escape(said)}")
+    return is_caught
+
+
+def _check_url(fault: Fault, running: Sandbox) -> str:
+    place = f"/assets/{fault.asset}?view=checks&checkDetail={fault.check}" if fault.check else "/locations"
+    return f"{running.dagster_url}{place}"
+
+
+class Demo:
+    """The steps, over a running sandbox."""
+
+    def __init__(self, options: DemoOptions, running: Sandbox, console: Console, contract: Contract | None = None) -> None:
+        self.options, self.running, self.console = options, running, console
+        self.settings, self.instance = running.settings, running.instance
+        self.contract = contract or load_contract(self.settings.contract)
+        self.defs = build_definitions(self.settings, self.contract)
+        self.today = datetime.now(UTC).date()
+        self._shop: ShopState
+        # Journeys are live business: they need every person, and the days up to now.
+        self.has_journeys = options.data is None and options.last_day == self.today - timedelta(days=1)
+
+    def run(self) -> list[JobOutcome]:
+        """All of them; what each run did."""
+        self.console.print(f"[bold]2/5[/] {self._load_shop()}")
+        outcomes = [create_views(self.defs, self.instance), *self.history()]
+        if self.has_journeys:
+            outcomes += self.go_live()
+        self.console.print("[bold]5/5[/] Checks: asking the warehouse and Customer.io whether they say the same")
+        return [*outcomes, (run_checks if self.has_journeys else read_back)(self.defs, self.instance)]
+
+    def history(self) -> Iterator[JobOutcome]:
+        """The days asked for, and everybody whose latest change is older: a segment is right only with all people."""
+        options, console = self.options, self.console
+        days = days_between(options.first_day, options.last_day)
+        per_run = "one Dagster run each" if options.days_per_run == 1 else f"{options.days_per_run} days in a Dagster run"
+        console.print(f"[bold]3/5[/] Syncing {len(days)} days, {days[0]} to {days[-1]}, {per_run}, newest first")
+        # Where campaigns run already, what these days hold that was not sent is live business that comes late, and no backfill.
+        reason = LATE_DATA if has_journeys(self.settings.customerio.app_url) else "demo"
+        with _progress(console) as progress:
+            task = progress.add_task("syncing", total=len(days))
+            for outcome in sync_days(self.defs, self.instance, days, reason=reason, days_per_run=options.days_per_run):
+                progress.update(task, advance=len(outcome.days), description=f"synced {outcome.label}")
+                self._say(outcome)
+                yield outcome
+            if self.has_journeys:
+                yield from self._everybody_else(progress)
+
+    def go_live(self) -> Iterator[JobOutcome]:
+        """Make segments, start campaigns, and sync today: what happens from here on starts journeys."""
+        self.console.print(
+            "[bold]4/5[/] Going live: segments and campaigns are made in Customer.io, then today is synced as it is so far"
+        )
+        if not has_journeys(self.settings.customerio.app_url):
+            make_journeys(self.settings.customerio.app_url)
+        if self._shop.loaded_until == datetime.combine(self.today, datetime.min.time()):  # else today is under way already
+            advance_shop(self.settings.redshift, until=datetime.now(UTC), late_orders=0)
+        for outcome in sync_days(self.defs, self.instance, [self.today.isoformat()], reason="demo"):
+            self._say(outcome)
+            yield outcome
+
+    def _everybody_else(self, progress: Progress) -> Iterator[JobOutcome]:
+        """People whose row stands on an earlier day, in one run; passed over where every day was read before."""
+        last = self.options.first_day - timedelta(days=1)
+        days = days_between(max(self.settings.start_date, self._shop.opened_on), last)
+        store = open_store(self.settings.store)
+        for feed in self.contract.feeds_of(FeedKind.PEOPLE):
+            missing = [day for day in days if load_manifest(store, feed.name, day) is None]
+            if missing:
+                progress.add_task(f"everybody else: {feed.name}, {len(days)} earlier days in one run", total=None)
+                outcome = sync_feed(self.defs, self.instance, feed.name, days, reason="demo")
+                self._say(outcome)
+                yield outcome
+
+    def _load_shop(self) -> str:
+        with _progress(self.console) as progress:
+            task = progress.add_task("loading the shop", total=None)
+
+            def on_progress(what: str) -> None:
+                progress.update(task, description=what)
+
+            redshift, options = self.settings.redshift, self.options
+            if options.data:
+                last_day = self.today - timedelta(days=1)
+                self._shop = load_cdnow(redshift, options.data, last_day=last_day, on_progress=on_progress)
+            else:
+                self._shop = ensure_shop(
+                    redshift,
+                    today=self.today,
+                    customers=options.customers,
+                    seed=options.seed,
+                    age_days=options.shop_age_days,
+                    on_progress=on_progress,
+                )
+        shop = self._shop
+        return f"The shop: {shop.orders:,} orders of {shop.customers:,} customers, {shop.first_day} to {shop.last_day}"
+
+    def _say(self, outcome: JobOutcome) -> None:
+        if not self.console.is_terminal:
+            totals = add_up([outcome])
+            self.console.print(
+                f"      {outcome.label}: {sum(t.rows for t in totals):,} rows, {sum(t.delivered for t in totals):,} delivered"
+            )
+        for failure in outcome.failures:
+            self.console.print(f"[red]{outcome.label} failed:[/] {escape(failure)}", highlight=False)
 
 
 def _require_partitions(first_day: date, last_day: date) -> None:
@@ -102,130 +223,9 @@ def _require_partitions(first_day: date, last_day: date) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Sandbox:
-    """The running sandbox: settings that reach it, the Dagster instance of its UI, and its processes (the UI last)."""
-
-    settings: Settings
-    instance: DagsterInstance
-    dagster_url: str
-    processes: Sequence[ManagedProcess]
-
-
 @contextmanager
-def sandbox(home: Path, ports: Ports, console: Console) -> Iterator[Sandbox]:
-    """The two stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
-
-    Raises: ConfigurationError when a port is taken or a process does not start.
-    """
-    if environment({}).get("RS_CIO_MODE", "sandbox") != "sandbox":
-        raise ConfigurationError(
-            "RS_CIO_MODE is set to production; the demo and the stand-ins are for the sandbox",
-            next_step="unset RS_CIO_MODE, or run `dagster dev -w workspace.yaml` against production",
-        )
-    if not Path("workspace.yaml").exists():
-        raise ConfigurationError("there is no workspace.yaml here", next_step="run the command in the project's folder")
-    ports.require_free()
-    console.print("[bold]1/4[/] Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)")
-    dagster_home = _dagster_home(home)
-    environ = environment(
-        {
-            "REDSHIFT_PORT": str(ports.redshift),
-            "CUSTOMERIO_TRACK_URL": f"http://127.0.0.1:{ports.customerio}",
-            "CUSTOMERIO_APP_URL": f"http://127.0.0.1:{ports.customerio}",
-            "DAGSTER_HOME": str(dagster_home),
-            "DAGSTER_DISABLE_TELEMETRY": "1",
-        }
-    )
-    environ.setdefault("RS_CIO_STORE", str(home.resolve() / "store"))
-    settings = load_settings(environ)
-    logs = home / "logs"
-    with ExitStack() as stack:
-        # Its storage is made here: two processes that make it at the same time get in each other's way.
-        instance = stack.enter_context(DagsterInstance.from_config(str(dagster_home)))
-        processes = [
-            stack.enter_context(ManagedProcess(name, command, logs / log, environ))
-            for name, command, log in (
-                ("the Redshift stand-in", _stand_in("redshift", ports.redshift, home), "redshift.log"),
-                ("the Customer.io stand-in", _stand_in("customerio", ports.customerio, home), "customerio.log"),
-                ("the Dagster UI", _dagster_dev(ports.dagster), "dagster.log"),
-            )
-        ]
-        processes[0].wait_until(lambda: accepts_connections(ports.redshift))
-        processes[1].wait_until(lambda: answers_http(f"{settings.customerio.app_url}/sandbox/counts"))
-        yield Sandbox(settings, instance, f"http://127.0.0.1:{ports.dagster}", processes)
-
-
-def wait_until_interrupted(processes: Sequence[ManagedProcess]) -> None:
-    """Wait for Ctrl-C. Raises: ConfigurationError when one of *processes* ends by itself."""
-    try:
-        while all(process.is_running for process in processes):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        return
-    ended = next(process for process in processes if not process.is_running)
-    raise ConfigurationError(f"{ended.name} ended; the end of {ended.log} says:\n{ended.log_end()}")
-
-
-def _stand_in(name: str, port: int, home: Path) -> list[str]:
-    return command_line("sandbox", name, "--port", str(port), "--data", str(home / name))
-
-
-def _dagster_dev(port: int) -> list[str]:
-    python, *_ = command_line()
-    dagster = [python, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    return [python, "-m", "rs_cio_assets.sandbox.guard", *dagster]
-
-
-def _dagster_home(home: Path) -> Path:
-    folder = (home / "dagster").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    shipped = importlib.resources.files("rs_cio_assets.sandbox").joinpath("dagster.yaml").read_text()
-    (folder / "dagster.yaml").write_text(shipped)
-    return folder
-
-
-def _load_shop(options: DemoOptions, settings: Settings, console: Console) -> str:
-    with _progress(console) as progress:
-        task = progress.add_task("loading the shop", total=None)
-
-        def on_progress(what: str) -> None:
-            progress.update(task, description=what)
-
-        today = datetime.now(UTC).date()
-        if options.data:
-            state = load_cdnow(settings.redshift, options.data, last_day=today - timedelta(days=1), on_progress=on_progress)
-        else:
-            state = ensure_shop(settings.redshift, today=today, customers=options.customers, seed=SEED, on_progress=on_progress)
-    return _shop_sentence(state)
-
-
-def _shop_sentence(state: ShopState) -> str:
-    return f"The shop: {state.orders:,} orders of {state.customers:,} customers, {state.first_day} to {state.last_day}"
-
-
-def _sync(defs: Definitions, instance: DagsterInstance, options: DemoOptions, console: Console) -> list[JobOutcome]:
-    days = days_between(options.first_day, options.last_day)
-    per_run = "one Dagster run each" if options.days_per_run == 1 else f"{options.days_per_run} days in a Dagster run"
-    console.print(f"[bold]3/4[/] Syncing {len(days)} days, {days[0]} to {days[-1]}, {per_run}, newest first")
-    outcomes = []
-    with _progress(console) as progress:
-        task = progress.add_task("syncing", total=len(days))
-        for outcome in sync_days(defs, instance, days, reason="demo", days_per_run=options.days_per_run):
-            outcomes.append(outcome)
-            progress.update(task, advance=len(outcome.days), description=f"synced {outcome.label}")
-            if not console.is_terminal:
-                totals = add_up([outcome])
-                console.print(
-                    f"      {outcome.label}: {sum(t.rows for t in totals):,} rows, {sum(t.delivered for t in totals):,} delivered"
-                )
-            for failure in outcome.failures:
-                console.print(f"[red]{outcome.label} failed:[/] {escape(failure)}", highlight=False)
-    return outcomes
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
+def _progress(console: Console) -> Iterator[Progress]:
+    with Progress(
         TextColumn("      {task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -233,7 +233,8 @@ def _progress(console: Console) -> Progress:
         console=console,
         disable=not console.is_terminal,
         transient=True,
-    )
+    ) as progress:
+        yield progress
 
 
 def _summarize(outcomes: Sequence[JobOutcome], settings: Settings, console: Console, seconds: float) -> bool:
@@ -244,11 +245,13 @@ def _summarize(outcomes: Sequence[JobOutcome], settings: Settings, console: Cons
     console.print(f"Customer.io now holds {counts['people']:,} people and {counts['events']:,} events.")
     console.print(_what_was_sent(totals))
     failed_runs = [outcome for outcome in outcomes if not outcome.is_success]
-    failed_checks = [check for outcome in outcomes for check in outcome.checks if not check.is_passed]
+    checks = [check for outcome in outcomes for check in outcome.checks if not check.is_passed]
+    failed_checks = [check for check in checks if not check.is_not_ready]
+    waiting = f", {len(checks) - len(failed_checks)} are not ready yet and say why" if len(checks) > len(failed_checks) else ""
     verdict = "[green]All is well" if not failed_runs and not failed_checks else "[red]Not all is well"
     console.print(
         f"{verdict}[/]: {len(outcomes) - len(failed_runs)} of {len(outcomes)} runs succeeded, "
-        f"{len(failed_checks)} checks failed, {seconds:.0f} s."
+        f"{len(failed_checks)} checks failed{waiting}, {seconds:.0f} s."
     )
     return not failed_runs and not failed_checks
 
@@ -258,11 +261,3 @@ def _what_was_sent(totals: Sequence[FeedTotals]) -> str:
     if sent:
         return f"{sent:,} operations were sent."
     return f"0 operations were sent: Customer.io already holds all {sum(total.unchanged for total in totals):,} rows."
-
-
-def wait_for_ui(running: Sandbox, console: Console) -> None:
-    """Wait until the Dagster UI answers, and say where it and the stand-in's page are."""
-    with console.status("waiting for the Dagster UI"):
-        running.processes[-1].wait_until(lambda: answers_http(f"{running.dagster_url}/server_info"))
-    console.print(f"Dagster UI        {running.dagster_url}/asset-groups?expanded={_ALL_GROUPS}")
-    console.print(f"Customer.io page  {running.settings.customerio.app_url}/")

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rs_cio_assets.checks import build_read_back_check
 from rs_cio_assets.customerio import TrackClient, app
 from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.delivery import deliver_day
@@ -24,6 +25,7 @@ from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import LocalStore, load_manifest
 from rs_cio_assets.sync import CheckOutcome, JobOutcome
 from rs_cio_assets_tests.pipeline import open_pipeline
+from rs_cio_assets_tests.running_checks import ChecksRun, run_checks
 from rs_cio_assets_tests.staging import contract_of, feed_of, stage
 
 FOLK = feed_of(
@@ -167,6 +169,10 @@ class Synced:
         )
         assert (answer.status_code, answer.text) == (200, "{}")
 
+    def check(self, feed: str, **config: Any) -> ChecksRun:
+        """One feed's check alone, with its config."""
+        return run_checks(self.settings, [build_read_back_check(CONTRACT.feed(feed), CONTRACT)], config)
+
     def run(self, settings: Settings | None = None) -> JobOutcome:
         """One run of the job read_back; everything that it showed is kept."""
         with open_pipeline(settings or self.settings, CONTRACT) as pipeline:
@@ -281,6 +287,45 @@ def test_what_differs_in_customerio_is_red_with_how_many(
         assert "Next step" in checks[name].description
         assert checks[name].is_error
     assert said in synced.shown
+
+
+NAME = "customerio_holds_what_was_sent"
+
+
+def test_a_complete_look_asks_for_every_row_and_counts_its_requests(synced: Synced):
+    """Every delivered row: people by the hundred, events once a person; a small sample asks for less. One row differs."""
+    synced.send(of("C0000003", "identify", attributes={"tier": "none"}))
+    people, orders = synced.check("folk", is_complete=True), synced.check("orders", is_complete=True)
+    assert not people.evaluations[NAME].passed
+    assert "1 of 6 delivered rows are not in Customer.io as they were sent" in (people.evaluations[NAME].description or "")
+    assert (people.numbers(NAME)["rows asked for"], people.numbers(NAME)["App API requests"]) == (6, 1)
+    numbers = orders.numbers(NAME)
+    assert orders.evaluations[NAME].passed
+    assert (numbers["rows asked for"], numbers["people asked for"], numbers["App API requests"]) == (6, 2, 2)
+    assert synced.check("orders", sample_size=1).numbers(NAME)["App API requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("operations", "people", "words"),
+    [
+        ([of("C0000009", "delete")], 0, "All 6 sampled rows"),
+        ([event("O1", attributes={"order_id": "O99"})], 1, "1 of 2 people have another number of Order Completed events"),
+        ([event("O0", attributes={"order_id": "O98"}), event("O1", attributes={"order_id": "O99"})], 2, "2 of 2 people"),
+        ([event("O1", attributes={"order_id": "O99"}, timestamp=1_700_000_000)], 0, "All 6 sampled rows"),
+        ([event("O1", attributes={"order_id": "O99"}, timestamp=int(datetime.now(UTC).timestamp()))], 0, "All 6 sampled rows"),
+        ([of("C0000001", "delete"), event("O1")], 1, "1 of 2 people have another number"),
+    ],
+    ids=["as many as delivered", "a stray one", "two people's", "before the days", "today, under way", "fewer"],
+)
+def test_the_number_of_events_of_a_person_is_that_which_was_delivered(
+    synced: Synced, operations: list[dict[str, Any]], people: int, words: str
+):
+    """More events of a name than were delivered in the finished days is red, though each sampled row is there; so are fewer."""
+    synced.send(*operations)
+    run = synced.check("orders")
+    assert words in (run.evaluations[NAME].description or "")
+    assert run.numbers(NAME)["people with another number of events"] == people
+    assert run.evaluations[NAME].passed == (not people)
 
 
 @pytest.mark.parametrize(

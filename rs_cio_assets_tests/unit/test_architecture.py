@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "delivery": {"contract", "customerio", "store", "errors"},
     "assets": {"contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "checks": {"assets", "contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
+    "locking": {"contract", "customerio", "settings", "errors"},
+    "readiness": {"assets", "checks", "contract", "store", "errors"},
     "automation": {"assets", "checks", "contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "resources": {"warehouse", "store", "settings", "errors"},
     "sandbox": {"contract", "settings", "errors"},
@@ -113,8 +115,8 @@ def test_no_code_asks_whether_it_is_in_the_sandbox():
         named = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in {"mode", "RS_CIO_MODE"}]
         if reads or named:
             asking.add(name_of(module))
-    # settings.py chooses the defaults; demo.py refuses to start the stand-ins under production settings.
-    assert asking == {"settings.py", "demo.py"}
+    # settings.py chooses the defaults; the demo refuses to start the stand-ins under production settings.
+    assert asking == {"settings.py", "demo/sandbox.py"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)

@@ -16,9 +16,12 @@ import time_machine
 from dagster import AssetCheckKey, AssetKey, Definitions
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
-from rs_cio_assets.automation import CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.automation import CANARY, CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.automation import CHECKS as CHECKS_JOB
+from rs_cio_assets.checks import READ_BACK_CHECK
 from rs_cio_assets.contract import SHIPPED, FeedKind, load_contract
 from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.readiness import READINESS_KEY
 from rs_cio_assets.settings import environment, load_settings
 
 PROJECT = Path(__file__).parents[2]
@@ -27,11 +30,31 @@ CONTRACT = load_contract()
 FEEDS = ["checkout_started", "order_completed", "people", "subscription_cancelled", "subscription_paused"]
 DEFINITIONS = build_definitions(load_settings({"RS_CIO_START_DATE": "2026-11-01"}), CONTRACT)
 GRAPH = DEFINITIONS.resolve_asset_graph()
-CHECKS = {  # check -> assets it stands on, and whether it stops the day
-    "contract": ("redshift/exports", True),
-    "every_row_is_accounted_for": ("customerio/feeds", True),
-    "rejections_within_budget": ("customerio/feeds", True),
-    "customerio_holds_what_was_sent": ("customerio/feeds", False),
+EVENTS = [name for name in FEEDS if name != "people"]
+CHECKS = {  # check -> assets it stands on, of which feeds, how the README says that, and whether it stops the day
+    "contract": ("redshift/exports", FEEDS, "every export", True),
+    "volume": ("redshift/exports", FEEDS, "every export", False),
+    "times": ("redshift/exports", EVENTS, "every export of events", False),
+    "values": ("redshift/exports", FEEDS, "every export with declared values", False),
+    "every_row_is_accounted_for": ("customerio/feeds", FEEDS, "every feed", True),
+    "rejections_within_budget": ("customerio/feeds", FEEDS, "every feed", True),
+    "customerio_holds_what_was_sent": ("customerio/feeds", FEEDS, "every feed", False),
+}
+PEOPLE, ORDERS, CHECKOUTS = "people", "order_completed", "checkout_started"
+TRIGGERS = {"post_purchase": ORDERS, "cart_recovery": CHECKOUTS, "second_purchase": ORDERS, "winback": PEOPLE}
+STANDING = {  # check, as the README writes it -> the checks and the feeds they stand on
+    "customerio_refused_nothing_later": {("customerio_refused_nothing_later", PEOPLE)},
+    "identities_agree": {("identities_agree", PEOPLE)},
+    "logic_<query>": {(f"logic_{logic.name}", logic.feed) for logic in CONTRACT.logic},
+    "fresh": {("fresh", feed) for feed in FEEDS},
+    "latency": {("latency", feed) for feed in FEEDS},
+    "segment_<segment>": {(f"segment_{segment.name}", PEOPLE) for segment in CONTRACT.segments},
+    "<journey>_reaches_nobody_it_must_not": {
+        (f"{name}_reaches_nobody_it_must_not", TRIGGERS[name]) for name in ("cart_recovery", "winback")
+    },
+    "journey_<journey>_fires": {(f"journey_{name}_fires", feed) for name, feed in TRIGGERS.items()},
+    "journey_<journey>_keeps_its_promise": {(f"journey_{name}_keeps_its_promise", feed) for name, feed in TRIGGERS.items()},
+    "canary_<journey>": {("canary_cart_recovery", CHECKOUTS)},
 }
 
 
@@ -44,7 +67,7 @@ def table(heading: str) -> list[list[str]]:
 def test_the_graph_is_three_assets_for_each_feed_that_is_on():
     """View, export and feed for the five enabled feeds; the feeds that are off have none."""
     expected = {f"{kind}/{name}" for name in FEEDS for kind in ("redshift/views", "redshift/exports", "customerio/feeds")}
-    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected
+    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected | {"readiness"}
 
 
 def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
@@ -105,23 +128,52 @@ def test_every_asset_says_what_it_is(name: str):
 
 
 def test_the_checks_that_stop_a_day_are_those_that_must():
-    """Contract, conservation and budget block what comes after; read-back does not, and has no partitions."""
-    expected = {AssetCheckKey(AssetKey([*on.split("/"), f]), c): b for c, (on, b) in CHECKS.items() for f in FEEDS}
-    assert {key: GRAPH.get_check_spec(key).blocking for key in GRAPH.asset_check_keys} == expected
-    assert all(GRAPH.get_check_spec(key).description for key in expected)
+    """Contract, conservation and budget block what comes after; what compares days or reads back does not."""
+    expected = {
+        AssetCheckKey(AssetKey([*on.split("/"), feed]), check): is_blocking
+        for check, (on, feeds, _, is_blocking) in CHECKS.items()
+        for feed in feeds
+    }
+    standing = {AssetCheckKey(feed_key(feed), name): False for checks in STANDING.values() for name, feed in checks}
+    assert {key: GRAPH.get_check_spec(key).blocking for key in GRAPH.asset_check_keys} == expected | standing
+    assert all(GRAPH.get_check_spec(key).description for key in GRAPH.asset_check_keys)
 
 
 def test_every_job_runs_in_one_process_and_has_its_assets():
     """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
     jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
     assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
-    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, "__ASSET_JOB"}
+    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, "__ASSET_JOB"}
     assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {view_key(name) for name in FEEDS}
     synced = {key(name) for name in FEEDS for key in (export_key, feed_key)}
     assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
-    assert "customerio_holds_what_was_sent" not in {key.name for key in jobs[SYNC_DAY].asset_layer.asset_graph.asset_check_keys}
+    checks = {name: {key.name for key in job.asset_layer.asset_graph.asset_check_keys} for name, job in jobs.items()}
+    assert checks[SYNC_DAY] == {name for name in CHECKS if name != READ_BACK_CHECK}
+    assert checks[READ_BACK] == {READ_BACK_CHECK}
+    assert checks[CANARY] == {"canary_cart_recovery"}
+    standing = {name for found in STANDING.values() for name, _ in found}
+    assert checks[CHECKS_JOB] == {READ_BACK_CHECK, *standing} - checks[CANARY]
     assert jobs[SYNC_DAY].partitions_def is GRAPH.get(feed_key("people")).partitions_def
-    assert jobs[READ_BACK].partitions_def is None
+    assert {jobs[name].partitions_def for name in (READ_BACK, CHECKS_JOB, CANARY)} == {None}
+
+
+def test_without_a_canary_there_is_none():
+    """In production nothing made-up is sent unless somebody turned it on."""
+    defs = build_definitions(load_settings({"RS_CIO_CANARY": "false"}), CONTRACT)
+    names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+    assert {name for name in names if name.startswith("canary")} == set()
+    assert CANARY not in {job.name for job in defs.resolve_all_job_defs()}
+    assert {schedule.name for schedule in defs.schedules or ()} == {"checks_daily"}
+
+
+def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
+    """Nothing is enabled by accident; each says what it does and is in the README."""
+    repository = DEFINITIONS.get_repository_def()
+    automation = [*repository.schedule_defs, *repository.sensor_defs]
+    assert {found.name for found in automation} == {"checks_daily", "canary_hourly", "checks_after_sync"}
+    assert {found.default_status.value for found in automation} == {"STOPPED"}
+    assert all(found.description for found in automation)
+    assert {name for name, _ in table(r"schedule or sensor \(off until you turn it on\)")} == {found.name for found in automation}
 
 
 @pytest.mark.parametrize("place", [".rs_cio/store", "s3://bucket/prefix"], ids=["local", "s3"])
@@ -182,12 +234,13 @@ def test_the_readme_lists_the_shipped_feeds():
 def test_the_readme_lists_the_assets_jobs_and_checks():
     """The other tables name exactly what the definitions hold, what has days and what stops a day."""
     assets = {name: partitions for name, partitions, _ in table("asset")}
-    expected = {f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in GRAPH.get_all_asset_keys()}
+    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY}
+    expected = {"readiness": None} | {f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in feeds}
     assert {name: days == "UTC days" for name, days in assets.items()} == {name: bool(d) for name, d in expected.items()}
     jobs = {job.name for job in DEFINITIONS.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert {name for name, _ in table("job")} == jobs
     checks = {name: (on, stops) for name, on, _, stops in table("check")}
-    assert set(checks) == {key.name for key in GRAPH.asset_check_keys}
-    for name, (on, is_blocking) in CHECKS.items():
-        assert checks[name][0] == ("every export" if on == "redshift/exports" else "every feed")
+    assert set(checks) == {*CHECKS, *STANDING, "who_left_stays_gone"}  # the last is there once somebody may be deleted
+    for name, (_, _, words, is_blocking) in CHECKS.items():
+        assert checks[name][0] == words
         assert checks[name][1].startswith("no") is not is_blocking

@@ -1,0 +1,250 @@
+"""The checks of an export: what its days' profiles and its view say, as Dagster shows it. Judging is the warehouse folder's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, Failure, MetadataValue
+
+from rs_cio_assets.assets.metadata import records_table
+from rs_cio_assets.contract.models import Contract, Feed, FeedKind
+from rs_cio_assets.delivery.database import open_database
+from rs_cio_assets.store import Manifest, Store
+from rs_cio_assets.store.profiles import Profile, ProfileHistory
+from rs_cio_assets.warehouse import ColumnDifference, ViewColumn
+from rs_cio_assets.warehouse.definition import DefinitionDifference
+from rs_cio_assets.warehouse.findings import DEFINITION, Finding, contract_findings, undeclared_values
+from rs_cio_assets.warehouse.profile import profile_day
+from rs_cio_assets.warehouse.trends import DAYS_NEEDED, TimesVerdict, VolumeVerdict, judge_times, judge_volume
+
+CONTRACT_CHECK, VOLUME_CHECK, TIMES_CHECK, VALUES_CHECK = "contract", "volume", "times", "values"
+SHOWN_SENTENCES = 20  # a run of many days may have one for each
+_VOLUME_STEP = "look at the loads of the tables behind the view, and at what changed in its SQL; what stays becomes usual"
+_TIMES_STEP = "convert the time to UTC in the view's SQL (CONVERT_TIMEZONE), run create_views, and the day again"
+_VALUES_STEP = "add them to the contract's list once journeys and segments know them, or mend the view"
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """How the view differs from its contract, before a row is read. *definition* is None where no record says what it was."""
+
+    difference: ColumnDifference
+    columns: tuple[ViewColumn, ...]
+    definition: DefinitionDifference | None
+    undated_rows: int
+
+    def findings(self, feed: Feed) -> tuple[Finding, ...]:
+        """What about the definition blocks."""
+        step = "put a wanted change into the contract's SQL, and run create_views"
+        return tuple(
+            Finding(DEFINITION, said, step) for said in (self.definition.sentences(feed.view) if self.definition else ())
+        )
+
+
+@dataclass(frozen=True)
+class JudgedDay:
+    """One staged day and everything that is said about it."""
+
+    profile: Profile
+    findings: tuple[Finding, ...]
+    volume: VolumeVerdict
+    times: TimesVerdict
+
+
+def check_specs(feed: Feed, key: AssetKey) -> list[AssetCheckSpec]:
+    """The checks of a feed's export: times are for events, values for feeds that declare some."""
+    told = {
+        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys, ceilings, and no load's times.",
+        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and columns no more different values than declared.",
+        TIMES_CHECK: f"{feed.time_column} is in UTC: not after its load, and not moved by whole hours.",
+        VALUES_CHECK: "Columns with declared values hold no others.",
+    }
+    return [AssetCheckSpec(n, asset=key, blocking=n == CONTRACT_CHECK, description=told[n]) for n in check_names(feed)]
+
+
+def check_names(feed: Feed) -> list[str]:
+    """The checks that a feed's export has."""
+    applies = {TIMES_CHECK: feed.kind is FeedKind.EVENT, VALUES_CHECK: any(c.values for c in feed.columns.values())}
+    return [n for n in (CONTRACT_CHECK, VOLUME_CHECK, TIMES_CHECK, VALUES_CHECK) if applies.get(n, True)]
+
+
+def judge_days(
+    feed: Feed, contract: Contract | None, manifests: Mapping[str, Manifest], store: Store, accepted: frozenset[str]
+) -> list[JudgedDay]:
+    """Profile each staged day, keep the profile, and judge it beside the days before it."""
+    history = ProfileHistory(store, feed.name)
+    profiles: dict[str, Profile] = {}
+    with open_database() as database:
+        for day, manifest in sorted(manifests.items()):
+            with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch:
+                files = [store.fetch(file.key, Path(scratch)) for file in manifest.files]
+                profiles[day] = profile_day(database, feed, contract, manifest, files)
+    judged = []
+    for day, profile in profiles.items():
+        findings = contract_findings(feed, profile)
+        blocked_by = tuple(dict.fromkeys(finding.name for finding in findings if finding.name not in accepted))
+        history.add(replace(profile, blocked_by=blocked_by))
+        earlier = history.before(day)
+        judged.append(JudgedDay(profile, findings, judge_volume(feed, profile, earlier), judge_times(feed, profile, earlier)))
+    return judged
+
+
+def blocking_findings(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], accepted: frozenset[str]) -> list[Finding]:
+    """What must stop the run, besides columns; the text names the day where there are several."""
+    return [finding for finding in _findings(feed, view, judged) if finding.name not in accepted]
+
+
+def _findings(feed: Feed, view: ViewState, judged: Sequence[JudgedDay]) -> list[Finding]:
+    of_days = [replace(f, text=_dated(f.text, day, judged)) for day in judged for f in day.findings]
+    return [*view.findings(feed), *of_days]
+
+
+def contract_failure(feed: Feed, label: str, view: ViewState, blocking: Sequence[Finding]) -> Failure:
+    """What an operator reads when the contract stops the day: what is wrong, and every way on."""
+    problems, steps = [finding.text for finding in blocking], [finding.next_step for finding in blocking]
+    if view.difference.is_blocking:
+        problems = [*view.difference.sentences(), *problems]
+        steps.insert(0, _columns_step(feed))
+    steps.append("then run this day again")
+    if blocking and not view.difference.is_blocking:
+        names = ", ".join(dict.fromkeys(finding.name for finding in blocking))
+        steps.append(f"if it is right as it is, run it once with accept: [{names}] (run config of redshift/exports/{feed.name})")
+    return Failure(
+        description=f"feed {feed.name}, {label}: {feed.view} does not match the contract: {_joined(problems)}. "
+        f"Next step: {'; '.join(dict.fromkeys(steps))}",
+        allow_retries=False,
+    )
+
+
+def check_results(
+    feed: Feed, view: ViewState, judged: Sequence[JudgedDay], accepted: frozenset[str]
+) -> Iterator[AssetCheckResult]:
+    """One result for each of the feed's checks; of the contract alone when no day was staged."""
+    yield _contract_result(feed, view, judged, accepted)
+    if judged:
+        results = {VOLUME_CHECK: _volume_result, TIMES_CHECK: _times_result, VALUES_CHECK: _values_result}
+        yield from (results[name](judged) for name in check_names(feed) if name in results)
+
+
+def _contract_result(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], accepted: frozenset[str]) -> AssetCheckResult:
+    difference, findings = view.difference, _findings(feed, view, judged)
+    said = [
+        *difference.sentences(),
+        *(f"{finding.text}{' (accepted for this run)' if finding.name in accepted else ''}" for finding in findings),
+    ]
+    steps = [finding.next_step for finding in findings if finding.name not in accepted]
+    if difference.is_blocking:
+        steps.insert(0, _columns_step(feed))
+    elif difference.extra:
+        steps.append("list the column in the contract, or leave it out of the view")
+    if view.undated_rows:
+        said.append(
+            f"{view.undated_rows:,} rows of {feed.view} have neither {feed.time_column} nor {feed.loaded_at}: "
+            "they belong to no day and are not exported"
+        )
+        steps.append("fill one of the two in the view's SQL")
+    profiles = [day.profile for day in judged]
+    metadata: dict[str, Any] = {
+        "missing columns": len(difference.missing),
+        "changed columns": len(difference.changed),
+        "columns not in the contract": len(difference.extra),
+        "rows without a day": view.undated_rows,
+        "rows": sum(p.rows for p in profiles),
+        "people": max((p.people for p in profiles), default=0),
+        "of one person at most (rows)": max((p.most_rows_of_a_person for p in profiles), default=0),
+        "nulls where required (rows)": sum(sum(p.nulls.values()) for p in profiles),
+        "outside of their day (rows)": sum(p.rows_outside_day for p in profiles),
+        "with another name (rows)": sum(p.wrong_names.rows for p in profiles),
+        "at their load time (rows)": sum(p.rows_at_load_time for p in profiles),
+        "repeated and equal (business keys)": sum(p.keys_equal for p in profiles),
+        "repeated and different (business keys)": sum(p.keys_different for p in profiles),
+        "longest text (bytes)": max((max(p.longest_bytes.values(), default=0) for p in profiles), default=0),
+        "definition compared": "yes" if view.definition else "no record",
+    }
+    if table := _difference_records(feed, view):
+        metadata["difference"] = records_table(table)
+    if view.definition and view.definition.diff:
+        metadata["definition"] = MetadataValue.md("```diff\n" + "\n".join(view.definition.diff) + "\n```")
+    is_blocking = difference.is_blocking or any(finding.name not in accepted for finding in findings)
+    step = "; ".join(dict.fromkeys(steps))
+    return _result(CONTRACT_CHECK, said, "Columns and types are those of the contract.", step, metadata, is_error=is_blocking)
+
+
+def _difference_records(feed: Feed, view: ViewState) -> list[dict[str, str | int | float]]:
+    found = {column.name: column.type_name for column in view.columns}
+    difference = view.difference
+    return [
+        *({"column": n, "contract": feed.columns[n].type.value, "view": "missing"} for n in difference.missing),
+        *({"column": n, "contract": says, "view": has} for n, says, has in difference.changed),
+        *({"column": n, "contract": "not listed", "view": found.get(n, "")} for n in difference.extra),
+    ]
+
+
+def _volume_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
+    said = [_dated(text, day, judged) for day in judged for text in day.volume.problems]
+    usual = sum(day.volume.usual_rows or 0.0 for day in judged)
+    compared = min(day.volume.days_compared for day in judged)
+    is_judged = all(day.volume.usual_rows is not None for day in judged)
+    too_few = f"{compared} of {DAYS_NEEDED} days to compare with: not judged yet."
+    fine = "There are about as many rows as usual." if is_judged else too_few
+    metadata: dict[str, Any] = {"rows": sum(day.profile.rows for day in judged), "compared (days)": compared}
+    if is_judged:
+        has_fresh_only = all(day.volume.has_fresh_days_only for day in judged)
+        metadata["usual (rows)"] = usual
+        metadata["compared with"] = "days read within 2 days after their end" if has_fresh_only else "all days before"
+    for name in {name: None for day in judged for name in day.profile.distinct}:
+        metadata[f"different values of {name}"] = max(day.profile.distinct.get(name, 0) for day in judged)
+    return _result(VOLUME_CHECK, said, fine, _VOLUME_STEP, metadata, is_error=True)
+
+
+def _times_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
+    said = [_dated(text, day, judged) for day in judged for text in day.times.problems]
+    metadata: dict[str, Any] = {
+        "later than their load (rows)": sum(day.profile.rows_after_load for day in judged),
+        "compared (days)": min(day.times.days_compared for day in judged),
+    }
+    for label, lags_s in (
+        ("median lag (s)", [day.profile.median_lag_s for day in judged]),
+        ("5 % lag (s)", [day.profile.low_lag_s for day in judged]),
+    ):
+        metadata |= {label: round(max(known), 3)} if (known := [lag_s for lag_s in lags_s if lag_s is not None]) else {}
+    shifts = [day.times.shift_hours for day in judged if day.times.shift_hours is not None]
+    metadata |= {"moved (hours)": shifts[0]} if shifts else {}
+    return _result(TIMES_CHECK, said, "Times are as usual, and before their load.", _TIMES_STEP, metadata, is_error=True)
+
+
+def _values_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
+    said = [_dated(text, day, judged) for day in judged for text in undeclared_values(day.profile)]
+    metadata = {"with undeclared values (rows)": sum(odd.rows for day in judged for odd in day.profile.undeclared.values())}
+    return _result(VALUES_CHECK, said, "All values are declared ones.", _VALUES_STEP, metadata, is_error=False)
+
+
+def _result(
+    name: str, said: Sequence[str], fine: str, next_step: str, metadata: Mapping[str, Any], *, is_error: bool
+) -> AssetCheckResult:
+    """A check that passes when nothing is said."""
+    text = _joined(said)
+    return AssetCheckResult(
+        check_name=name,
+        passed=not said,
+        severity=AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN,
+        description=(f"{text}. Next step: {next_step}" if next_step else text) if said else fine,
+        metadata=metadata,
+    )
+
+
+def _dated(text: str, day: JudgedDay, judged: Sequence[JudgedDay]) -> str:
+    return text if len(judged) == 1 else f"{day.profile.day}: {text}"
+
+
+def _joined(said: Sequence[str]) -> str:
+    more = f"; and {len(said) - SHOWN_SENTENCES} more" if len(said) > SHOWN_SENTENCES else ""
+    return "; ".join(said[:SHOWN_SENTENCES]) + more
+
+
+def _columns_step(feed: Feed) -> str:
+    return f"mend the view's SQL (or the contract, with everybody who uses the name), materialize redshift/views/{feed.name}"

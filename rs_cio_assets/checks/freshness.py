@@ -1,0 +1,67 @@
+"""Is a feed's view fresh? By the newest `loaded_at` in its rows, never by when something ran: a run over old data looks fine."""
+
+from datetime import UTC, datetime, timedelta
+
+from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, ResourceParam, asset_check
+
+from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.failures import failing_clearly
+from rs_cio_assets.checks.loads import newest_load
+from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.contract import Contract, Feed, FeedKind
+from rs_cio_assets.warehouse import Warehouse
+
+AHEAD = timedelta(minutes=5)
+
+
+def build_freshness_checks(contract: Contract) -> list[AssetChecksDefinition]:
+    """The check `fresh` of each people and event feed that is on."""
+    return [_build(feed) for feed in contract.feeds_of(FeedKind.PEOPLE, FeedKind.EVENT)]
+
+
+def _build(feed: Feed) -> AssetChecksDefinition:
+    @asset_check(
+        asset=feed_key(feed.name),
+        name="fresh",
+        description=(
+            f"The newest {feed.loaded_at} in {feed.view} is at most {feed.freshness_hours} h old. Red: the warehouse's load has "
+            "stopped, and journeys wait for what it has not brought."
+        ),
+        pool="redshift",
+    )
+    def fresh(warehouse: ResourceParam[Warehouse]) -> AssetCheckResult:
+        now = datetime.now(UTC)
+        with failing_clearly(feed.name), warehouse.session() as session:
+            newest = newest_load(session, feed, now)
+        return freshness_result(feed, newest, now)
+
+    return fresh
+
+
+def freshness_result(feed: Feed, newest: datetime | None, now: datetime) -> AssetCheckResult:
+    """The verdict on the *newest* load time of the view."""
+    age_h = None if newest is None else (now - newest) / timedelta(hours=1)
+    numbers = {
+        "age of the newest row (h)": None if age_h is None else round(age_h, 2),
+        "allowed (h)": feed.freshness_hours,
+        "newest loaded_at (UTC)": MetadataValue.text("no rows") if newest is None else MetadataValue.timestamp(newest),
+    }
+    if newest is None or age_h is None:
+        return not_ready(
+            f"{feed.view} has no row that says when it was loaded", "load the warehouse, and look at the view's SQL", numbers
+        )
+    if newest > now + AHEAD:
+        return bad(
+            f"The newest {feed.loaded_at} of {feed.view} is {-age_h:.1f} h ahead of now: a clock is wrong, or local time is sold "
+            "as UTC. How fresh the feed is, nobody can say",
+            "look at the clock and the time zone of what loads the warehouse",
+            numbers,
+        )
+    if age_h > feed.freshness_hours:
+        return bad(
+            f"Nothing has been loaded into {feed.view} for {age_h:.1f} h, since {newest:%Y-%m-%d %H:%M} UTC; "
+            f"{feed.freshness_hours} h are allowed. Journeys and segments act on what was true then",
+            "look at what loads the warehouse (the tables behind the view); when it is back, run the days since then",
+            numbers,
+        )
+    return good(f"The newest row of {feed.view} was loaded {age_h:.1f} h ago; {feed.freshness_hours} h are allowed.", numbers)

@@ -1,0 +1,288 @@
+"""One person, one profile: where the export views and Customer.io's profiles disagree about who somebody is. No Dagster here.
+
+Five questions, each with a part of the report; the set operations run in the warehouse and in DuckDB, never in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rs_cio_assets.checks.activities import recent
+from rs_cio_assets.checks.delivered import keep_delivered, midnight
+from rs_cio_assets.checks.results import SAMPLES_SHOWN, hashed
+from rs_cio_assets.contract.models import Contract, Feed, FeedKind
+from rs_cio_assets.customerio import AppClient
+from rs_cio_assets.delivery.database import open_database
+from rs_cio_assets.delivery.expressions import literal, parquet, quoted
+from rs_cio_assets.store import Store, load_manifest
+from rs_cio_assets.store.manifest import staged_prefix
+from rs_cio_assets.warehouse import Warehouse, keep_answer
+from rs_cio_assets.warehouse.sql import quoted as sql_quoted
+from rs_cio_assets.warehouse.sql import view_name
+
+EMAIL = "email"
+FAILED = "failed_attribute_change"
+MERGES_BACK = timedelta(days=60)
+MERGES_SETTLE = timedelta(hours=48)  # a day's run of the merges feed, and its repetition
+IDS_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answer to one question: how many, of how many, and samples (hashed). *not_asked* says why nothing can be said."""
+
+    wrong: int = 0
+    of: int = 0
+    samples: Sequence[Mapping[str, str | int | float]] = ()
+    not_asked: str = ""
+
+
+@dataclass(frozen=True)
+class FeedIds:
+    """Of one feed: its rows in the time, and how many of them are wrong. *is_over*: more than the feed may have."""
+
+    feed: str
+    rows: int
+    wrong: int
+    is_over: bool
+
+    @property
+    def share(self) -> float:
+        """Wrong rows as a share of all."""
+        return self.wrong / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class IdentityReport:
+    """All parts. *is_cut*: Customer.io's log of failed changes is longer than what was read of it."""
+
+    people: int
+    shared_emails: Part
+    shapes: Sequence[FeedIds]
+    unknown: Sequence[FeedIds]
+    unknown_samples: Sequence[Mapping[str, str | int | float]]
+    guests: Part
+    emails: Part
+    is_cut: bool = False
+    requests: int = 0
+
+
+@dataclass(frozen=True)
+class Around:
+    """What the questions are asked with. *days* are ISO days, newest first, the first of them today (UTC)."""
+
+    contract: Contract
+    people: Feed
+    warehouse: Warehouse
+    store: Store
+    app: AppClient
+    now: datetime
+    days: Sequence[str]
+    scratch: Path
+    sample_size: int = 200
+    max_pages: int = 50
+
+    @property
+    def since(self) -> datetime:
+        """The first moment of the days."""
+        return midnight(min(self.days))
+
+    def keep(
+        self, query: str, columns: Mapping[str, pa.DataType], name: str, *, since: datetime | None = None
+    ) -> tuple[Path, int]:
+        """The rows of *query* as a Parquet file, and their number."""
+        path = self.scratch / f"{name}.parquet"
+        times = {"now": self.now, "since": since or self.since}
+        # A session of its own: the driver takes the columns of one question's cursor for those of the next (08P01).
+        with self.warehouse.session() as session:
+            return path, keep_answer(session, query, times, pa.schema(list(columns.items())), path)
+
+
+def compare_identities(around: Around) -> IdentityReport:
+    """Ask everything. Raises: WarehouseRefused, WarehouseUnavailable, StoreRefused, CustomerioRefused and others of the tree."""
+    before = around.app.requests
+    with around.warehouse.session() as session:
+        ((people,),) = session.fetch(f"SELECT COUNT(*) FROM {view_name(around.people)}")  # noqa: S608 - a quoted name
+    unknown, unknown_samples = _unknown_people(around)
+    emails, is_cut = _emails_that_did_not_take(around)
+    return IdentityReport(
+        people=people,
+        shared_emails=_shared_emails(around, people),
+        shapes=_wrong_shapes(around),
+        unknown=unknown,
+        unknown_samples=unknown_samples,
+        guests=_guests_with_two_profiles(around),
+        emails=emails,
+        is_cut=is_cut,
+        requests=around.app.requests - before,
+    )
+
+
+def _shared_emails(around: Around, people: int) -> Part:
+    """ID3: each person beside the first one of the same address."""
+    feed = around.people
+    if EMAIL not in feed.columns:
+        return Part(not_asked=f"the feed {feed.name} has no column {EMAIL}")
+    who, view, address = sql_quoted(feed.identifier), view_name(feed), f"LOWER(TRIM({sql_quoted(EMAIL)}))"
+    path, pairs = around.keep(
+        f"""
+        SELECT p.{who} AS person, f.first_person AS other
+        FROM (SELECT {who}, {address} AS address FROM {view}) AS p
+        INNER JOIN (
+            SELECT {address} AS address, MIN({who}) AS first_person
+            FROM {view} WHERE {address} <> '' GROUP BY 1 HAVING COUNT(DISTINCT {who}) > 1
+        ) AS f ON f.address = p.address
+        WHERE p.{who} <> f.first_person
+        """,  # noqa: S608 - quoted names
+        {"person": pa.string(), "other": pa.string()},
+        "shared_emails",
+    )
+    samples = [{"person": hashed(row["person"]), "shares with": hashed(row["other"])} for row in _first(path)]
+    return Part(pairs, people, samples)
+
+
+def _wrong_shapes(around: Around) -> list[FeedIds]:
+    """ID2: staged rows whose identifier is not of the workspace's shape, of every enabled feed that has been exported."""
+    shape = literal(around.contract.workspace.identifier.pattern)
+    found = []
+    for feed in around.contract.enabled_feeds:
+        paths = [path for day in around.days for path in _staged(around, feed, day)]
+        if not paths:
+            continue
+        who = quoted(feed.identifier)
+        with open_database() as database:
+            ((rows, wrong),) = database.execute(
+                f"SELECT count(*), count(*) FILTER (regexp_full_match({who}, {shape}) IS NOT TRUE) FROM {parquet(paths)}"  # noqa: S608
+            ).fetchall()
+        found.append(FeedIds(feed.name, rows, wrong, wrong > feed.max_rejected_share * rows))
+    return found
+
+
+def _staged(around: Around, feed: Feed, day: str) -> list[Path]:
+    """The day's staged files; none where they have expired."""
+    manifest = load_manifest(around.store, feed.name, day)
+    stored = set(around.store.list(staged_prefix(feed.name, day))) if manifest else set()
+    keys = [file.key for file in manifest.files] if manifest else []
+    return [around.store.fetch(key, around.scratch) for key in keys if key in stored]
+
+
+def _unknown_people(around: Around) -> tuple[list[FeedIds], list[dict[str, str]]]:
+    """ID6: events of people who are in no people view. A feed that lets Customer.io make profiles may have some, not most."""
+    found, samples = [], []
+    people = around.contract.feeds_of(FeedKind.PEOPLE)
+    for feed in around.contract.feeds_of(FeedKind.EVENT):
+        who, at, view = sql_quoted(feed.identifier), sql_quoted(feed.time_column), view_name(feed)
+        joins = " ".join(
+            f"LEFT JOIN (SELECT DISTINCT {sql_quoted(p.identifier)} AS id FROM {view_name(p)}) AS known_{n} "  # noqa: S608
+            f"ON known_{n}.id = e.{who}"
+            for n, p in enumerate(people)
+        )
+        nowhere = " AND ".join(f"known_{n}.id IS NULL" for n, _ in enumerate(people))
+        window = f"e.{at} >= :since AND e.{at} < :now"
+        path, _ = around.keep(
+            f"SELECT MIN(e.{who}) AS person, COUNT(*) AS events FROM {view} AS e {joins} "  # noqa: S608 - quoted names
+            f"WHERE {window} AND {nowhere} GROUP BY e.{who}",
+            {"person": pa.string(), "events": pa.int64()},
+            f"unknown_{feed.name}",
+        )
+        all_rows, _ = around.keep(
+            f"SELECT COUNT(*) AS events FROM {view} AS e WHERE {window}",  # noqa: S608 - quoted names
+            {"events": pa.int64()},
+            f"events_{feed.name}",
+        )
+        with open_database() as database:
+            ((wrong,),) = database.execute(f"SELECT coalesce(sum(events), 0)::BIGINT FROM {parquet([path])}").fetchall()  # noqa: S608
+        rows = pq.read_table(all_rows)["events"][0].as_py()
+        allowed = rows / 2 if feed.unknown_person == "send" else 0
+        found.append(FeedIds(feed.name, rows, wrong, wrong > allowed))
+        samples += [{"person": hashed(row["person"]), "feed": feed.name, "events": row["events"]} for row in _first(path)]
+    return found, samples
+
+
+def _guests_with_two_profiles(around: Around) -> Part:
+    """ID5: whoever goes in a merge and still has a profile, beside the one who stays."""
+    merges = [feed for feed in around.contract.feeds if feed.kind is FeedKind.MERGE]
+    if not merges:
+        return Part(not_asked="the contract has no merges feed, so nobody knows which guests became customers")
+    asked = wrong = 0
+    samples: list[dict[str, str]] = []
+    for feed in merges:
+        kept, gone, at, loaded = map(sql_quoted, (feed.identifier, feed.merged_column or "", feed.time_column, feed.loaded_at))
+        # A feed that is on gets its time; of one that is off the view does not exist: its SQL answers in both cases.
+        settled = (around.now - MERGES_SETTLE) if feed.enabled else around.now
+        path, _ = around.keep(
+            f"SELECT DISTINCT m.{kept} AS stays, m.{gone} AS goes FROM (\n{feed.sql.rstrip().rstrip(';')}\n) AS m "  # noqa: S608
+            f"WHERE m.{at} >= :since AND m.{at} < :now AND m.{loaded} < '{settled:%Y-%m-%d %H:%M:%S}'::TIMESTAMP",
+            {"stays": pa.string(), "goes": pa.string()},
+            f"merges_{feed.name}",
+            since=around.now - MERGES_BACK,
+        )
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=IDS_AT_ONCE):
+                rows = [row for row in batch.to_pylist() if row["stays"] and row["goes"]]
+                asked += len(rows)
+                guests = around.app.attributes([row["goes"] for row in rows])
+                left = [row for row in rows if row["goes"] in guests]
+                customers = around.app.attributes([row["stays"] for row in left]) if left else {}
+                pairs = [row for row in left if row["stays"] in customers]
+                wrong += len(pairs)
+                samples += [{"guest": hashed(row["goes"]), "customer": hashed(row["stays"])} for row in pairs[:SAMPLES_SHOWN]]
+    return Part(wrong, asked, samples[:SAMPLES_SHOWN])
+
+
+def _emails_that_did_not_take(around: Around) -> tuple[Part, bool]:
+    """ID4: delivered addresses that Customer.io does not hold, among the newest changed people and those whose change failed."""
+    feed = around.people
+    if EMAIL not in feed.sent_columns:
+        return Part(not_asked=f"the feed {feed.name} sends no column {EMAIL}"), False
+    delivered = keep_delivered(
+        feed, around.contract, around.store, around.days, around.scratch, size=around.sample_size, order="newest"
+    )
+    wanted = {row[feed.identifier]: row[EMAIL] for rows in delivered.batches(IDS_AT_ONCE) for row in rows if row[EMAIL]}
+    activities, is_cut = recent(around.app, FAILED, around.max_pages, since=around.since)
+    shape = re.compile(around.contract.workspace.identifier.pattern)
+    failed = {
+        activity.person_id
+        for activity in activities
+        if EMAIL in {activity.name, *activity.data} and activity.timestamp >= around.since.timestamp()
+    }
+    wanted |= _emails_of(around, sorted(person for person in failed - set(wanted) if shape.fullmatch(person)))
+    held = around.app.attributes(list(wanted))
+    differing = [
+        person
+        for person, email in wanted.items()
+        if person in held and str(held[person].attributes.get(EMAIL, "")).strip().lower() != email.strip().lower()
+    ]
+    samples = [{"person": hashed(p), "change failed": "yes" if p in failed else "not seen"} for p in differing[:SAMPLES_SHOWN]]
+    return Part(len(differing), len(wanted), samples), is_cut
+
+
+def _emails_of(around: Around, ids: Sequence[str]) -> dict[str, str]:
+    """The people view's addresses of these people."""
+    who, email = sql_quoted(around.people.identifier), sql_quoted(EMAIL)
+    found: dict[str, str] = {}
+    with around.warehouse.session() as session:
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            chunk = tuple(ids[start : start + IDS_AT_ONCE])
+            rows = session.fetch(
+                f"SELECT {who}, {email} FROM {view_name(around.people)} "  # noqa: S608 - quoted names, bound values
+                f"WHERE {email} IS NOT NULL AND {who} IN ({', '.join(['%s'] * len(chunk))})",
+                chunk,
+            )
+            found.update((row[0], row[1]) for row in rows)
+    return found
+
+
+def _first(path: Path) -> list[dict[str, Any]]:
+    """The first rows of a file."""
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(batch_size=SAMPLES_SHOWN), None)
+        return batch.to_pylist() if batch else []

@@ -1,0 +1,154 @@
+"""Is one person one profile, under one identifier, everywhere? The check `identities_agree`; its questions: `identities.py`."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from pydantic import Field
+
+from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.failures import failing_clearly
+from rs_cio_assets.checks.identities import Around, FeedIds, IdentityReport, compare_identities
+from rs_cio_assets.checks.read_back import last_days
+from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.contract.models import Contract, FeedKind
+from rs_cio_assets.customerio import AppClient
+from rs_cio_assets.settings import CustomerioSettings
+from rs_cio_assets.store import Store
+from rs_cio_assets.warehouse import Warehouse
+
+MOST = 0.5  # of a feed's events: then it is the identifier that is another one
+
+
+class IdentityConfig(Config):
+    """How much to look at."""
+
+    days_back: int = Field(default=14, ge=1, le=29, description="Days before today (UTC) whose rows are looked at.")
+    sample_size: int = Field(default=200, ge=1, le=10_000, description="Newest changed people whose email is read back.")
+    max_pages: int = Field(default=50, ge=1, le=10_000, description="Pages of 100 failed changes to read, at most.")
+
+
+def build_identity_checks(contract: Contract) -> list[AssetChecksDefinition]:
+    """The check `identities_agree` on the first people feed; none without people."""
+    people = contract.feeds_of(FeedKind.PEOPLE)
+    if not people:
+        return []
+    feed = people[0]
+
+    @asset_check(
+        asset=feed_key(feed.name),
+        name="identities_agree",
+        description=(
+            "Looks for people who share an email, identifiers of the wrong shape, events of people who are in no people view, "
+            "guests who still have a profile beside the customer they became, and changed emails that Customer.io did not take. "
+            "Red means that somebody is two people, or none, to your journeys."
+        ),
+        pool="customerio_app",
+    )
+    def identities_agree(
+        context: AssetCheckExecutionContext,
+        config: IdentityConfig,
+        warehouse: ResourceParam[Warehouse],
+        store: ResourceParam[Store],
+        customerio: ResourceParam[CustomerioSettings],
+    ) -> AssetCheckResult:
+        started_s, now = time.monotonic(), datetime.now(UTC)
+        with (
+            failing_clearly(feed.name),
+            AppClient(customerio) as app,
+            tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch,
+        ):
+            days = last_days(config.days_back, now)
+            around = Around(contract, feed, warehouse, store, app, now, days, Path(scratch), config.sample_size, config.max_pages)
+            report = compare_identities(around)
+        context.log.info("%d people in %s, %d App API requests", report.people, feed.view, report.requests)
+        return _result(report, feed.view, config, round(time.monotonic() - started_s, 1))
+
+    return [identities_agree]
+
+
+def _result(report: IdentityReport, view: str, config: IdentityConfig, duration_s: float) -> AssetCheckResult:
+    numbers: dict[str, Any] = {
+        "people in the view": report.people,
+        "people who share an email": report.shared_emails.wrong,
+        "rows with an identifier of the wrong shape": sum(ids.wrong for ids in report.shapes),
+        "events of unknown people": sum(ids.wrong for ids in report.unknown),
+        "guests with two profiles": report.guests.wrong,
+        "guests asked for": report.guests.of,
+        "emails that did not take": report.emails.wrong,
+        "emails asked for": report.emails.of,
+        "App API requests": report.requests,
+        "duration (s)": duration_s,
+    }
+    parts = {"shared emails": report.shared_emails, "guests": report.guests, "changed emails": report.emails}
+    numbers |= {f"{name}: not asked": part.not_asked for name, part in parts.items() if part.not_asked}
+    if not report.shapes:
+        numbers["shapes: not asked"] = "no feed was exported in these days"
+    problems = list(_problems(report))
+    if problems:
+        samples = {
+            "feeds": _feeds_table(report),
+            "shared emails (people hashed)": report.shared_emails.samples,
+            "unknown people (hashed)": report.unknown_samples,
+            "guests with two profiles (hashed)": report.guests.samples,
+            "emails that did not take (people hashed)": report.emails.samples,
+        }
+        text, steps = (". ".join(words) for words in zip(*problems, strict=True))
+        return bad(text, f"{steps}.", numbers, samples=samples)
+    if not report.people:
+        return not_ready(f"{view} has no row", "look whether the warehouse is loaded, then run create_views.", numbers)
+    if report.is_cut:
+        text = f"Customer.io's log of failed changes is longer than the {config.max_pages} pages that were read"
+        return not_ready(text, "run it again with a larger max_pages.", numbers)
+    asked = f"{report.people} people, {sum(ids.rows for ids in report.unknown)} events, {report.emails.of} emails"
+    return good(f"Identities agree: {asked} were compared.", numbers)
+
+
+def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
+    """Each part that is wrong, with its own next step."""
+    if pairs := report.shared_emails.wrong:
+        yield (
+            f"{pairs} people share their email with another person: Customer.io gives it to one of them only",
+            "Shared emails: merge the two in the shop, or leave one of them out of the people view",
+        )
+    if over := [ids for ids in report.shapes if ids.is_over]:
+        yield (
+            f"Identifiers of the wrong shape in {_named(over)}: such rows are rejected and reach no journey",
+            "Shapes: mend the identifier column in these feeds' SQL (a cast to a number, lost leading zeros, an email)",
+        )
+    if unknown := [ids for ids in report.unknown if ids.is_over]:
+        most = [ids.feed for ids in unknown if ids.share > MOST]
+        other = f"; {', '.join(most)} seems to use another identifier than the people" if most else ""
+        yield (
+            f"Events of people who are in no people view, in {_named(unknown)}{other}",
+            "Unknown people: give them a row in the people view, or mend the feed's identifier",
+        )
+    if guests := report.guests.wrong:
+        yield (
+            f"{guests} guests became customers and still have a profile of their own: they may get every message twice",
+            "Guests: enable the merges feed, or run its days again",
+        )
+    if emails := report.emails.wrong:
+        yield (
+            f"{emails} of {report.emails.of} people have another email in Customer.io than was delivered: messages go elsewhere",
+            (
+                "Emails: look one up in the activity log (failed attribute change on email), free the address or allow changes "
+                "of email by id in the workspace's settings, then run the day with resend: all"
+            ),
+        )
+
+
+def _named(found: list[FeedIds]) -> str:
+    return ", ".join(f"{ids.feed} ({ids.wrong} of {ids.rows} rows, {ids.share:.0%})" for ids in found)
+
+
+def _feeds_table(report: IdentityReport) -> list[dict[str, str | int | float]]:
+    return [
+        {"feed": ids.feed, "what": what, "rows": ids.rows, "wrong": ids.wrong, "share (%)": round(100 * ids.share, 2)}
+        for what, found in (("identifier of the wrong shape", report.shapes), ("person in no people view", report.unknown))
+        for ids in found
+    ]

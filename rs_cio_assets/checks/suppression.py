@@ -1,0 +1,170 @@
+"""Does a journey's audience hold anybody whom it must never reach, and is anybody back who asked to go? Over everybody."""
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from pydantic import Field
+
+from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.failures import failing_clearly
+from rs_cio_assets.checks.membership import Reached, counted, find_reached
+from rs_cio_assets.checks.results import bad, good
+from rs_cio_assets.checks.returned import Returned, find_returned
+from rs_cio_assets.checks.segments import nothing_delivered, segment_obstacle
+from rs_cio_assets.checks.whereabouts import Around
+from rs_cio_assets.contract.models import Contract, Feed, FeedKind
+from rs_cio_assets.contract.segments import Journey, Segment
+from rs_cio_assets.customerio import AppClient
+from rs_cio_assets.settings import CustomerioSettings
+from rs_cio_assets.store import Store
+from rs_cio_assets.warehouse import Warehouse
+
+WHO_LEFT_STAYS_GONE = "who_left_stays_gone"
+
+
+class LeavingConfig(Config):
+    """How many to ask about."""
+
+    max_people: int = Field(default=50_000, ge=1, description="Newest first; the App API answers 900 people a second.")
+
+
+def build_suppression_checks(contract: Contract) -> list[AssetChecksDefinition]:
+    """`<journey>_reaches_nobody_it_must_not` on the journey's feed (or the first people feed) for each journey with an audience;
+    `who_left_stays_gone` on the first people feed where deletions or suppressions are enabled.
+    """
+    return list(_checks(contract))
+
+
+def _checks(contract: Contract) -> Iterator[AssetChecksDefinition]:
+    people = contract.feeds_of(FeedKind.PEOPLE)
+    enabled = {feed.name: feed for feed in contract.enabled_feeds}
+    segments = {segment.name: segment for segment in contract.segments}
+    for journey in contract.journeys:
+        feed = enabled.get(journey.feed or "") or (people[0] if people else None)
+        if journey.audience and feed:
+            yield _build_reaches(journey, segments[journey.audience], feed, contract)
+    if people and contract.feeds_of(FeedKind.DELETION, FeedKind.SUPPRESSION):
+        yield _build_gone(people[0], contract)
+
+
+def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Contract) -> AssetChecksDefinition:
+    @asset_check(
+        asset=feed_key(feed.name),
+        name=f"{journey.name}_reaches_nobody_it_must_not",
+        description=(
+            f"Looks among all of {audience.name} for people whom {journey.name} must never reach by the warehouse's tables."
+            f" Red means that the journey would write to them.\n\n{journey.description}"
+        ),
+        pool="customerio_app",
+    )
+    def reaches(
+        context: AssetCheckExecutionContext,
+        warehouse: ResourceParam[Warehouse],
+        store: ResourceParam[Store],
+        customerio: ResourceParam[CustomerioSettings],
+    ) -> AssetCheckResult:
+        with (
+            failing_clearly(feed.name),
+            AppClient(customerio) as app,
+            tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
+        ):
+            if said := segment_obstacle(audience, app) or nothing_delivered(contract, store, app):
+                return said
+            around = Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
+            found = find_reached(journey, audience, app, around)
+            if said := segment_obstacle(audience, app):
+                return said
+            requests = app.requests
+        context.log.info("%s: %d members, %d must not be reached", journey.name, found.members, found.reached)
+        return _reached_result(journey, audience, found, requests)
+
+    return reaches
+
+
+def _reached_result(journey: Journey, audience: Segment, found: Reached, requests: int) -> AssetCheckResult:
+    numbers = {
+        "members": found.members,
+        "people it must not reach": found.forbidden,
+        "people reached": found.reached,
+        "in flight": found.in_flight,
+        "App API requests": requests,
+        "own time (s)": round(found.own_s, 3),
+    }
+    on_their_way = (
+        f" {found.in_flight:,} more are in it whose latest rows have not arrived in Customer.io yet." if found.in_flight else ""
+    )
+    if not found.reached:
+        return good(
+            f"None of the {found.members:,} people in {audience.name} is among the {found.forbidden:,} whom {journey.name} "
+            f"must not reach.{on_their_way}",
+            numbers,
+        )
+    least = "" if found.is_complete else "At least "
+    return bad(
+        f"{least}{counted(found.reached)} in {audience.name} must not be reached by {journey.name}.{on_their_way}",
+        f"pause campaign {journey.campaign_id}; look up one of these people in Customer.io (did the event or attribute that takes"
+        f" them out arrive?) and compare the conditions of segment {audience.segment_id} with the contract",
+        numbers,
+        samples={"reached (sample, people hashed)": [{"person": person} for person in found.sample]},
+    )
+
+
+def _build_gone(people: Feed, contract: Contract) -> AssetChecksDefinition:
+    @asset_check(
+        asset=feed_key(people.name),
+        name=WHO_LEFT_STAYS_GONE,
+        description=(
+            "Asks Customer.io for everybody who asked to be deleted or blocked, newest first. Red means that some of them have a "
+            "profile again: another source made it, or the deletion never arrived."
+        ),
+        pool="customerio_app",
+    )
+    def stays_gone(
+        context: AssetCheckExecutionContext,
+        config: LeavingConfig,
+        warehouse: ResourceParam[Warehouse],
+        store: ResourceParam[Store],
+        customerio: ResourceParam[CustomerioSettings],
+    ) -> AssetCheckResult:
+        with (
+            failing_clearly(people.name),
+            AppClient(customerio) as app,
+            tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
+        ):
+            around = Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
+            found = find_returned(app, around, config.max_people)
+            requests = app.requests
+        context.log.info("%d people who left were looked for, %d are back", found.asked, found.back)
+        return _gone_result(found, requests)
+
+    return stays_gone
+
+
+def _gone_result(found: Returned, requests: int) -> AssetCheckResult:
+    numbers = {
+        "people asked about": found.asked,
+        "people back": found.back,
+        "never delivered": found.undelivered,
+        "came back on purpose": found.came_back,
+        "on their way out": found.on_their_way,
+        "not asked about": found.not_asked,
+        "App API requests": requests,
+        "own time (s)": round(found.own_s, 3),
+    }
+    rest = f" {found.not_asked:,} who left earlier were not asked about (max_people)." if found.not_asked else ""
+    if not found.back:
+        return good(f"None of the {found.asked:,} people who asked to go has a profile in Customer.io.{rest}", numbers)
+    never = (
+        f"run the days of the deletion and suppression feeds that were never delivered ({counted(found.undelivered)}); "
+        if found.undelivered
+        else ""
+    )
+    return bad(
+        f"{found.back:,} of {found.asked:,} people who asked to be deleted or blocked have a profile in Customer.io.{rest}",
+        f"{never}find the source that makes these profiles anew (their activity log names it), stop it, then delete them again",
+        numbers,
+        samples={"back (sample, people hashed)": [{"person": person} for person in found.sample]},
+    )

@@ -1,0 +1,65 @@
+"""The asset `readiness`: the implementation checklist as one table in the UI, each line with its evidence and date."""
+
+from datetime import UTC, datetime
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    MaterializeResult,
+    MetadataValue,
+    ResourceParam,
+    asset,
+)
+
+from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.metadata import records_table
+from rs_cio_assets.contract.models import Contract
+from rs_cio_assets.readiness.evidence import known_facts, latest_evidence
+from rs_cio_assets.readiness.lines import State, readiness
+from rs_cio_assets.readiness.report import as_markdown, summary
+from rs_cio_assets.store import Store
+
+READINESS_KEY = AssetKey(["readiness"])
+
+
+def build_readiness(contract: Contract, *, locked_on: str | None) -> AssetsDefinition:
+    """Reads what the latest checks said; asks neither the warehouse nor Customer.io. Materialize it after the checks."""
+
+    @asset(
+        key=READINESS_KEY,
+        deps=[feed_key(feed.name) for feed in contract.enabled_feeds],
+        description="The implementation checklist, line by line: identifier, taxonomy, attributes, views, backfill window, three "
+        "segments, two journeys, suppression; each with the checks that prove it and when they ran. A marketer may wire journeys "
+        "when every line is ready. `rs-cio report` writes it as Markdown or HTML.",
+        group_name="readiness",
+        kinds={"table"},
+        owners=["team:retention"],
+    )
+    def readiness_table(context: AssetExecutionContext, store: ResourceParam[Store]) -> MaterializeResult:
+        now = datetime.now(UTC)
+        keys = context.repository_def.asset_graph.asset_check_keys
+        lines = readiness(latest_evidence(context.instance, keys), known_facts(contract, store, now, locked_on=locked_on), now)
+        context.log.info(summary(lines, now))
+        by_state = {state: sum(line.state is state for line in lines) for state in State}
+        table: list[dict[str, str | int | float]] = [
+            {
+                "checklist": line.item,
+                "state": line.state.value,
+                "evidence": line.evidence,
+                "checked (UTC)": f"{line.oldest:%Y-%m-%d %H:%M}" if line.oldest else "never",
+                "next step": line.next_step,
+            }
+            for line in lines
+        ]
+        return MaterializeResult(
+            metadata={
+                "lines ready": by_state[State.READY],
+                "lines failing": by_state[State.FAILING],
+                "lines not ready": by_state[State.NOT_READY],
+                "checklist": records_table(table),
+                "report": MetadataValue.md(as_markdown(lines, now)),
+            }
+        )
+
+    return readiness_table

@@ -1,0 +1,64 @@
+"""Each fault of the catalogue, planted in a sandbox that is in order, is caught by the check that names it, within one run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance
+
+from rs_cio_assets.contract import SHIPPED
+from rs_cio_assets.demo.faults import FAULTS, plant
+from rs_cio_assets.sandbox.redshift import RedshiftStandIn
+from rs_cio_assets_tests.world import NOW, World, build_world
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(redshift: RedshiftStandIn, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A small shop whose journeys run: nine days, and everybody of the months before."""
+    return build_world(redshift, tmp_path_factory.mktemp("world") / "home", customers=2_000, days=9, age_days=80)
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    """An empty Dagster instance."""
+    with DagsterInstance.ephemeral() as empty:
+        yield empty
+
+
+def test_before_anything_is_planted_nothing_is_wrong(world: World):
+    """Every run of the demo's steps succeeded, and no check failed: what fails below fails for the fault."""
+    assert [outcome.failures for outcome in world.outcomes if outcome.failures] == []
+    failed = [check for outcome in world.outcomes for check in outcome.checks if not check.is_passed and not check.is_not_ready]
+    assert failed == []
+    assert {check.name for outcome in world.outcomes for check in outcome.checks} >= {
+        fault.check for fault in FAULTS.values() if fault.check and fault.check != "who_left_stays_gone"
+    }
+
+
+@pytest.mark.parametrize("fault_id", FAULTS)
+def test_a_planted_fault_is_caught_by_the_check_that_names_it(
+    fault_id: str, world: World, instance: DagsterInstance, tmp_path: Path
+):
+    """Within one run, and its text says what is wrong."""
+    fault = FAULTS[fault_id]
+    contract = tmp_path / "contract"
+    shutil.copytree(SHIPPED, contract, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    with world.copy(tmp_path / "home", environ={"RS_CIO_CONTRACT": str(contract)}) as sandbox:
+        caught = plant(fault, sandbox.settings, instance, NOW, has_all_checks=False)
+    said = [(c.name, c.is_passed, c.description) for o in caught.outcomes for c in o.checks]
+    failures = [outcome.failures for outcome in caught.outcomes]
+    assert caught.is_as_expected(fault), (fault.what, caught.refusal, said, failures)
+
+
+def test_every_fault_that_can_be_planted_is_in_the_table_of_the_docs():
+    """docs/faults.md has a line for each, with the check that catches it, and says how to plant it."""
+    page = (PROJECT / "docs" / "faults.md").read_text()
+    for fault in FAULTS.values():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {fault.id} ")]
+        assert f"`{fault.check}`" in line if fault.check else "refuse to load" in line
+        assert f"FAULT={fault.id}" in line
