@@ -1,4 +1,4 @@
-# One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=3000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
+# One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=5000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
 # DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9

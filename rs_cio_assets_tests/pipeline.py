@@ -71,7 +71,13 @@ def run_sql(settings: Settings, *statements: str | tuple[str, Sequence[Any]]) ->
     redshift = settings.redshift
     password = redshift.password.get_secret_value() if redshift.password else ""
     with redshift_connector.connect(
-        host=redshift.host, port=redshift.port, database=redshift.database, user=redshift.user, password=password, ssl=False
+        host=redshift.host,
+        port=redshift.port,
+        database=redshift.database,
+        user=redshift.user,
+        password=password,
+        ssl=False,
+        application_name="tests",  # without one the driver looks for the caller's module, which takes long
     ) as connection:
         cursor = connection.cursor()
         for statement in statements:

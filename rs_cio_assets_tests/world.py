@@ -30,6 +30,7 @@ from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.sync import JobOutcome
 
 NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+MOST_DAYS = 120  # of partitions: Dagster lists them again and again
 _numbers = itertools.count(1)
 
 
@@ -55,13 +56,18 @@ class World:
     now: datetime
     outcomes: tuple[JobOutcome, ...]
 
+    @property
+    def later(self) -> datetime:
+        """When copies of it go on: what was delivered has arrived by then."""
+        return self.now + timedelta(hours=1)
+
     @contextmanager
     def copy(self, folder: Path, *, environ: dict[str, str] | None = None) -> Iterator[Running]:
-        """The same sandbox once more, with its time running from *now*."""
+        """The same sandbox once more, an hour later."""
         database = f"copy_{next(_numbers)}"
         _copy_database(self.redshift.port, self.database, database)
         shutil.copytree(self.home, folder, dirs_exist_ok=True)
-        with running(self.redshift.port, database, folder, self.now, environ) as copy:
+        with running(self.redshift.port, database, folder, self.later, environ) as copy:
             yield copy
 
 
@@ -84,6 +90,7 @@ def running(
                 "CUSTOMERIO_APP_URL": customerio.url,
                 "CUSTOMERIO_MAX_REQUESTS_PER_S": "1000",
                 "RS_CIO_STORE": str(home / "store"),
+                "RS_CIO_START_DATE": (now.date() - timedelta(days=MOST_DAYS)).isoformat(),
                 **(environ or {}),
             }
         )
@@ -123,7 +130,7 @@ def build_world(
 def _copy_database(port: int, template: str, name: str) -> None:
     """CREATE DATABASE ... TEMPLATE, with the template's search path."""
     with redshift_connector.connect(
-        host="127.0.0.1", port=port, database="postgres", user="cio_sync", password="sandbox", ssl=False
+        host="127.0.0.1", port=port, database="postgres", user="cio_sync", password="sandbox", ssl=False, application_name="tests"
     ) as connection:
         connection.autocommit = True
         cursor = connection.cursor()

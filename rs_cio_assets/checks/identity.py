@@ -14,7 +14,7 @@ from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.identities import Around, FeedIds, IdentityReport, compare_identities
 from rs_cio_assets.checks.read_back import last_days
-from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.checks.results import bad, good, not_ready, warned
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -66,12 +66,15 @@ def build_identity_checks(contract: Contract) -> list[AssetChecksDefinition]:
             around = Around(contract, feed, warehouse, store, app, now, days, Path(scratch), config.sample_size, config.max_pages)
             report = compare_identities(around)
         context.log.info("%d people in %s, %d App API requests", report.people, feed.view, report.requests)
-        return _result(report, feed.view, config, round(time.monotonic() - started_s, 1))
+        has_merges = bool(contract.feeds_of(FeedKind.MERGE))
+        return _result(report, feed.view, config, round(time.monotonic() - started_s, 1), has_merges=has_merges)
 
     return [identities_agree]
 
 
-def _result(report: IdentityReport, view: str, config: IdentityConfig, duration_s: float) -> AssetCheckResult:
+def _result(
+    report: IdentityReport, view: str, config: IdentityConfig, duration_s: float, *, has_merges: bool
+) -> AssetCheckResult:
     numbers: dict[str, Any] = {
         "people in the view": report.people,
         "people who share an email": report.shared_emails.wrong,
@@ -98,7 +101,8 @@ def _result(report: IdentityReport, view: str, config: IdentityConfig, duration_
             "emails that did not take (people hashed)": report.emails.samples,
         }
         text, steps = (". ".join(words) for words in zip(*problems, strict=True))
-        return bad(text, f"{steps}.", numbers, samples=samples)
+        is_chosen = len(problems) == 1 and bool(report.guests.wrong) and not has_merges  # nobody may merge, so guests stay
+        return (warned if is_chosen else bad)(text, f"{steps}.", numbers, samples=samples)
     if not report.people:
         return not_ready(f"{view} has no row", "look whether the warehouse is loaded, then run create_views.", numbers)
     if report.is_cut:

@@ -1,7 +1,7 @@
 """What every check's answer looks like: a verdict in words with the next step, numbers that plot, and hashed samples.
 
-Three verdicts: good, bad (an error), and not ready (a warning: nothing can be said yet, and why). Never a green that was not
-looked at. People and keys are shown as 12 hex digits of a hash, never themselves.
+Verdicts: good, bad (an error), warned, and not ready (a warning too: nothing can be said yet, and why). Never a green without
+having looked. People and keys are shown as 12 hex digits of a hash, never themselves.
 """
 
 from __future__ import annotations
@@ -31,21 +31,27 @@ def good(text: str, numbers: Mapping[str, Any], *, samples: Samples | None = Non
 
 def bad(text: str, next_step: str, numbers: Mapping[str, Any], *, samples: Samples | None = None) -> AssetCheckResult:
     """It is not so; *text* says what and for how many, *next_step* what to do."""
-    return AssetCheckResult(
-        passed=False,
-        severity=AssetCheckSeverity.ERROR,
-        description=f"{text.rstrip('.')}. Next step: {next_step}",
-        metadata=_metadata(numbers, samples),
-    )
+    return _failed(AssetCheckSeverity.ERROR, text, next_step, numbers, samples)
+
+
+def warned(text: str, next_step: str, numbers: Mapping[str, Any], *, samples: Samples | None = None) -> AssetCheckResult:
+    """It is not so, in a way that somebody chose or that is tolerated: told, and no alarm."""
+    return _failed(AssetCheckSeverity.WARN, text, next_step, numbers, samples)
 
 
 def not_ready(text: str, next_step: str, numbers: Mapping[str, Any]) -> AssetCheckResult:
     """Nothing can be said yet: neither a pass nor a failure."""
+    return _failed(AssetCheckSeverity.WARN, f"{NOT_READY} {text}", next_step, numbers, None)
+
+
+def _failed(
+    severity: AssetCheckSeverity, text: str, next_step: str, numbers: Mapping[str, Any], samples: Samples | None
+) -> AssetCheckResult:
     return AssetCheckResult(
         passed=False,
-        severity=AssetCheckSeverity.WARN,
-        description=f"{NOT_READY} {text.rstrip('.')}. Next step: {next_step}",
-        metadata=_metadata(numbers, None),
+        severity=severity,
+        description=f"{text.rstrip('.')}. Next step: {next_step}",
+        metadata=_metadata(numbers, samples),
     )
 
 

@@ -6,6 +6,7 @@ Error texts hold statuses and paths, never a payload, an answer's values or a ke
 from __future__ import annotations
 
 import email.utils
+import functools
 import logging
 import math
 import ssl
@@ -41,6 +42,12 @@ class _TryAgain(Exception):
         self.is_throttling = is_throttling
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Certificates are verified as httpx does by itself; reading them takes 30 ms, so all clients of a process share them."""
+    return httpx.create_ssl_context()
+
+
 class Http:
     """Requests to one base URL. Thread-safe; close it in the end. *pace* is asked before every attempt and told how it went.
 
@@ -70,6 +77,7 @@ class Http:
                 timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)),
                 limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
                 follow_redirects=False,
+                verify=_tls(),
                 transport=transport,
             )
         except (httpx.InvalidURL, UnicodeError):

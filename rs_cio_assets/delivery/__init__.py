@@ -4,7 +4,6 @@ from rs_cio_assets.delivery.engine import deliver_day, preview_day
 from rs_cio_assets.delivery.ledger import compact_ledger
 from rs_cio_assets.delivery.options import DeliveryOptions, Neighbours, OnBackfill
 from rs_cio_assets.delivery.report import DeliveryProgress, DeliveryReport, Preview, RejectedExample
-from rs_cio_assets.delivery.sample import sample_delivered
 
 __all__ = [
     "DeliveryOptions",
@@ -17,5 +16,4 @@ __all__ = [
     "compact_ledger",
     "deliver_day",
     "preview_day",
-    "sample_delivered",
 ]

@@ -22,7 +22,7 @@ from rs_cio_assets.assets import daily_partitions
 from rs_cio_assets.assets.run_config import LATE_DATA
 from rs_cio_assets.contract import SHIPPED, Contract, FeedKind, load_contract
 from rs_cio_assets.definitions import build_definitions
-from rs_cio_assets.demo.faults import FAULTS, Fault, plant
+from rs_cio_assets.demo.faults import FAULTS, Fault, copy_contract, plant
 from rs_cio_assets.demo.sandbox import Ports, Sandbox, reload_definitions, sandbox, wait_for_ui, wait_until_interrupted
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.customerio.retention import has_journeys, make_journeys
@@ -94,8 +94,7 @@ def _contract_of_its_own(home: Path) -> Path:
     """A fresh folder for the sandbox of a fault, with a copy of the contract in it."""
     shutil.rmtree(home, ignore_errors=True)
     source = load_settings(environment({})).contract or SHIPPED
-    shutil.copytree(source, home / "contract", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    return home / "contract"
+    return copy_contract(source, home / "contract")
 
 
 def _show_fault(fault: Fault, running: Sandbox, console: Console) -> bool:
@@ -246,12 +245,14 @@ def _summarize(outcomes: Sequence[JobOutcome], settings: Settings, console: Cons
     console.print(_what_was_sent(totals))
     failed_runs = [outcome for outcome in outcomes if not outcome.is_success]
     checks = [check for outcome in outcomes for check in outcome.checks if not check.is_passed]
-    failed_checks = [check for check in checks if not check.is_not_ready]
-    waiting = f", {len(checks) - len(failed_checks)} are not ready yet and say why" if len(checks) > len(failed_checks) else ""
+    failed_checks = [check for check in checks if check.is_error]
+    waiting = sum(check.is_not_ready for check in checks)
+    warned = len(checks) - len(failed_checks) - waiting
+    others = f"{f', {warned} warn' if warned else ''}{f', {waiting} are not ready yet and say why' if waiting else ''}"
     verdict = "[green]All is well" if not failed_runs and not failed_checks else "[red]Not all is well"
     console.print(
         f"{verdict}[/]: {len(outcomes) - len(failed_runs)} of {len(outcomes)} runs succeeded, "
-        f"{len(failed_checks)} checks failed{waiting}, {seconds:.0f} s."
+        f"{len(failed_checks)} checks failed{others}, {seconds:.0f} s."
     )
     return not failed_runs and not failed_checks
 

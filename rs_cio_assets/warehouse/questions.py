@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,6 @@ from rs_cio_assets.errors import WarehouseRefused
 from rs_cio_assets.warehouse import sql
 from rs_cio_assets.warehouse.connection import Session
 
-_CURSOR = "rs_cio_question"
 # Texts, comments and casts (`::`) stay as they are.
 _TIME = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|::|:(now|since)\b", re.DOTALL)
 
@@ -45,13 +45,15 @@ def keep_answer(session: Session, query: str, times: Mapping[str, datetime], sch
     session.commit()
     select = at_times(query.rstrip().rstrip(";"), times)
     names = ", ".join(f"q.{sql.quoted(name)}" for name in schema.names)
-    session.run(f"DECLARE {_CURSOR} CURSOR FOR SELECT {names} FROM (\n{select}\n) AS q")  # noqa: S608 - the contract's own SQL
+    # The driver keeps the columns of a statement by its text: the same FETCH of other columns would be read wrongly.
+    cursor = f"rs_cio_question_{uuid4().hex[:12]}"
+    session.run(f"DECLARE {cursor} CURSOR FOR SELECT {names} FROM (\n{select}\n) AS q")  # noqa: S608 - the contract's own SQL
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while rows := session.fetch(f"FETCH FORWARD {session.fetch_rows} FROM {_CURSOR}"):
+        while rows := session.fetch(f"FETCH FORWARD {session.fetch_rows} FROM {cursor}"):
             writer.write_batch(_batch(schema, list(zip(*rows, strict=True))))
             count += len(rows)
-    session.run(f"CLOSE {_CURSOR}")
+    session.run(f"CLOSE {cursor}")
     session.commit()
     return count
 

@@ -104,7 +104,11 @@ UNPAID = "the event is of an order that was not paid then"
             [("d.total::NUMERIC(12, 2)", "NULL::NUMERIC(12, 2)")],
             {"paid_orders": "order_total or the time differs"},
         ),
-        ("order_completed", [(PAID, f"{PAID} AND o.discount_code IS NULL")], {"first_orders": PLACE, "paid_orders": "a paid order has no event"}),
+        (
+            "order_completed",
+            [(PAID, f"{PAID} AND o.discount_code IS NULL")],
+            {"first_orders": PLACE, "paid_orders": "a paid order has no event"},
+        ),
         ("people", [("o.total - o.refunded_amount", "o.total")], {"kept_money": MONEY}),
         ("people", [("NVL(o.lifetime_value, 0)::NUMERIC", "NULLIF(o.lifetime_value, 0)::NUMERIC")], {"kept_money": MONEY}),
         ("people", [("f.amount >= o.total AND f.amount > 0", "f.amount > 99999")], {"kept_money": LAST}),

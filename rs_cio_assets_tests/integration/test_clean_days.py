@@ -46,7 +46,7 @@ def test_thirty_clean_days_raise_no_alarm(seed: int, redshift: RedshiftStandIn, 
     """Not one check fails on any morning; and they look at something: journeys fire, segments have members."""
     words = clean_days(redshift, tmp_path / "home", seed)
     alarms = [(day, check.name, check.description) for day, check in words if not check.is_passed and not check.is_not_ready]
-    assert alarms == []
+    assert alarms == [], "\n".join(map(str, alarms))
     silent = {
         name
         for name in {check.name for _, check in words}

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from rs_cio_assets.customerio import AppClient, TrackClient
-from rs_cio_assets.delivery import sample_delivered
 from rs_cio_assets.delivery.ledger import SCHEMA
 from rs_cio_assets.errors import CustomerioRefused, CustomerioUnavailable, MismatchError, StoreRefused
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
@@ -339,17 +338,6 @@ def test_a_cleared_attribute_is_gone_and_an_omitted_one_stays(
         attributes = app.attributes(["C0000001"])["C0000001"].attributes
     assert attributes["tier"] == "gold"
     assert "seen_at" not in attributes
-
-
-def test_the_sample_holds_only_rows_that_customerio_should_have(store: LocalStore, tmp_path: Path):
-    """A person delivered again on a later day is sampled there, and rows changed since are left out."""
-    tuesday = stage(store, PEOPLE, "2026-11-17", [person(1, updated_at=datetime(2026, 11, 17, tzinfo=UTC))], tmp_path)
-    deliver(PEOPLE, CONTRACT, tuesday, store, RecordingTrack().client(), tmp_path)
-    friday = stage(store, PEOPLE, DAY, [person(1, tier="none"), person(2)], tmp_path)
-    deliver(PEOPLE, CONTRACT, friday, store, RecordingTrack().client(), tmp_path, now=NOW + timedelta(minutes=1))
-    stage(store, PEOPLE, DAY, [person(1, tier="none"), person(2, tier="changed")], tmp_path)
-    rows = sample_delivered(PEOPLE, CONTRACT, store, [DAY, "2026-11-17"], 10)
-    assert [(row["customer_id"], row["day"], row["tier"]) for row in rows] == [("C0000001", DAY, "none")]
 
 
 def test_the_ledger_is_plain_parquet(store: LocalStore, tmp_path: Path):

@@ -22,7 +22,7 @@ from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 def connect(stand_in: RedshiftStandIn, **options: Any) -> redshift_connector.Connection:
     """A connection of the driver, as a person would open it."""
     usual = {"host": "127.0.0.1", "port": stand_in.port, "database": "shop", "user": "cio_sync", "password": "sandbox"}
-    return redshift_connector.connect(**{**usual, "ssl": False, **options})
+    return redshift_connector.connect(**{**usual, "ssl": False, "application_name": "tests", **options})
 
 
 @pytest.fixture

@@ -58,16 +58,22 @@ def _lost_attribute(scene: Scene) -> None:
     _order(scene)
 
 
-def _back_again(scene: Scene) -> None:
-    """Somebody is deleted, and another source makes them anew."""
-    person = scene.one("SELECT MIN(customer_id) FROM shop.customers WHERE NOT is_guest")
+_FIRST = "SELECT MIN(customer_id) FROM shop.customers WHERE NOT is_guest"
+
+
+def _wants_to_go(scene: Scene) -> None:
+    """One person asks to be deleted; nobody did before."""
     scene.sql(
+        "DELETE FROM shop.privacy_requests",
         "INSERT INTO shop.privacy_requests VALUES ({person}, 'delete', {now} - INTERVAL '1 hour', {now} - INTERVAL '30 minutes')",
-        person=person,
+        person=scene.one(_FIRST),
     )
-    scene.send(
-        {"type": "person", "action": "identify", "identifiers": {"id": person}, "attributes": {"source": "newsletter form"}}
-    )
+
+
+def _back_again(scene: Scene) -> None:
+    """Another source makes the person anew."""
+    person = {"identifiers": {"id": scene.one(_FIRST)}, "attributes": {"source": "newsletter form"}}
+    scene.send({"type": "person", "action": "identify", **person})
 
 
 def _stray_event(scene: Scene) -> None:
@@ -142,7 +148,7 @@ CUSTOMERIO_FAULTS = (
     Fault(
         "SP1",
         "buyers are in the audience of cart recovery",
-        _PEOPLE,
+        _CHECKOUTS,
         "cart_recovery_reaches_nobody_it_must_not",
         "must not",
         plant=_segment(5, condition=_EVERY_CHECKOUT),
@@ -160,16 +166,19 @@ CUSTOMERIO_FAULTS = (
         "somebody who was deleted is back",
         _PEOPLE,
         "who_left_stays_gone",
-        "back",
+        "1 of 1 people who asked to be deleted",
         edit=replaced("feeds/deletions.yaml", "enabled: false", "enabled: true"),
-        plant=_back_again,
+        plant=_wants_to_go,
+        feeds=("deletions",),
+        afterwards=_back_again,
+        is_today=True,
     ),
     Fault(
         "JR1",
         "a journey fires twice for one order",
         _ORDERS,
         "journey_post_purchase_fires",
-        "twice",
+        "more than once",
         plant=_journey_fires_twice,
         feeds=("people", "order_completed"),
         is_today=True,
@@ -179,7 +188,7 @@ CUSTOMERIO_FAULTS = (
         "Customer.io answers 200 and does not take an attribute",
         _PEOPLE,
         "customerio_refused_nothing_later",
-        "vip_tier",
+        "did not apply",
         plant=_lost_attribute,
         feeds=("people",),
         is_today=True,

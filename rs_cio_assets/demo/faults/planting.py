@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from dagster import AssetCheckKey, AssetKey, DagsterInstance
 
@@ -37,6 +40,14 @@ class Caught:
         )
 
 
+def copy_contract(source: Path, folder: Path) -> Path:
+    """A copy of the contract in *source* that a fault may edit. Its segments notice at once, as the stand-in does."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for path in (folder / "segments").glob("*.yaml"):
+        path.write_text(re.sub(r"^lag_minutes: \d+$", "lag_minutes: 0", path.read_text(), flags=re.MULTILINE))
+    return folder
+
+
 def plant(fault: Fault, settings: Settings, instance: DagsterInstance, now: datetime, *, has_all_checks: bool) -> Caught:
     """Edit the contract of *settings* (a copy!), change the sandbox, sync the fault's feeds, run its check, or all of them."""
     if fault.edit and settings.contract:
@@ -63,6 +74,8 @@ def _go_on(
     day = scene.today if fault.is_today else scene.yesterday
     for feed in fault.feeds:
         yield sync_feed(defs, instance, feed, [day], reason="fault")
+    if fault.afterwards:
+        fault.afterwards(scene)
     standing = {key for check in defs.asset_checks or () for key in check.check_keys}
     wanted = AssetCheckKey(AssetKey(fault.asset.split("/")), fault.check or "")
     if has_all_checks:

@@ -95,9 +95,9 @@ Edit = Callable[[Path], None]
 class Fault:
     """One fault of the catalogue: what goes wrong, how it is planted, and which check must catch it, saying what.
 
-    *edit* changes a copy of the contract before anything is loaded; *plant* the warehouse or Customer.io afterwards. Then *day*
-    of *feeds* is synced, in this order, and the check is run. *check* is None where nothing gets as far as a check; *refusal*
-    then stands in the error.
+    *edit* changes a copy of the contract before anything is loaded; *plant* the warehouse or Customer.io after it. Then a day
+    of *feeds* is synced, in this order, *afterwards* happens, and the check is run. *check* is None where nothing gets as far
+    as a check; *says* then stands in the refusal.
     """
 
     id: str
@@ -108,6 +108,7 @@ class Fault:
     plant: Plant | None = None
     edit: Edit | None = None
     feeds: tuple[str, ...] = ()
+    afterwards: Plant | None = None
     is_today: bool = False
     is_not_ready: bool = False
 

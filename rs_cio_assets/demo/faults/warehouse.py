@@ -125,7 +125,7 @@ WAREHOUSE_FAULTS = (
         "the warehouse's load stalls: nothing new for two days",
         f"customerio/feeds/{_CHECKOUTS}",
         "fresh",
-        "old",
+        "loaded",
         plant=_run("DELETE FROM shop.checkouts WHERE loaded_at > {now} - INTERVAL '48 hours'"),
     ),
     Fault(
@@ -225,7 +225,7 @@ WAREHOUSE_FAULTS = (
         "somebody replaces the view by hand",
         f"redshift/exports/{_CHECKOUTS}",
         "contract",
-        "definition",
+        "replaced outside of create_views",
         plant=_view_by_hand,
         feeds=(_CHECKOUTS,),
     ),

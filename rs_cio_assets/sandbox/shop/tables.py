@@ -142,6 +142,7 @@ def open_tables(settings: RedshiftSettings) -> Iterator[ShopTables]:
         user=settings.user,
         password=password,
         ssl=settings.tls,
+        application_name="rs_cio_shop",  # without one the driver looks for the caller's module, which takes long
     ) as connection:
         yield ShopTables(connection)
 
