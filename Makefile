@@ -1,4 +1,4 @@
-# One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=5000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
+# One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=8000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
 # DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test bench check format lock clean
+.PHONY: help demo dev advance test bench costs check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path)
 
 bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
 	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)
+
+costs: $(INSTALLED) ## What the checks cost: seconds and App API requests for 100,000 people; a segment of a million members
+	@$(BIN)/python -m benchmarks.checks
+	@$(BIN)/python -m benchmarks.segment_parity
 
 check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
 	@$(BIN)/ruff format --check .

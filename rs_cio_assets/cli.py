@@ -24,7 +24,7 @@ from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBO
 
 DAGSTER_PORT = 3000
 DAYS = 14
-CUSTOMERS = 5_000
+CUSTOMERS = 8_000
 Command = Callable[..., Any]
 
 

@@ -23,9 +23,9 @@ from rs_cio_assets.warehouse.trends import DAYS_NEEDED, TimesVerdict, VolumeVerd
 
 CONTRACT_CHECK, VOLUME_CHECK, TIMES_CHECK, VALUES_CHECK = "contract", "volume", "times", "values"
 SHOWN_SENTENCES = 20  # a run of many days may have one for each
-_VOLUME_STEP = "look at the loads of the tables behind the view, and at what changed in its SQL; what stays becomes usual"
-_TIMES_STEP = "convert the time to UTC in the view's SQL (CONVERT_TIMEZONE), run create_views, and the day again"
-_VALUES_STEP = "add them to the contract's list once journeys and segments know them, or mend the view"
+_VOLUME_STEP = "look at the loads of the tables behind the view, and at what changed in its SQL; a right one counts as usual after two weeks"
+_TIMES_STEP = "look how the view's SQL makes this time: local time must become UTC (CONVERT_TIMEZONE); then run create_views, and the day again"
+_VALUES_STEP = "add what is wanted to the contract's list (until then its rows may be rejected) once journeys and segments know it, or mend the view"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ViewState:
 
     def findings(self, feed: Feed) -> tuple[Finding, ...]:
         """What about the definition blocks."""
-        step = "put a wanted change into the contract's SQL, and run create_views"
+        step = "put the change into the contract's SQL if it is wanted, and run create_views: it makes the view the contract's again"
         return tuple(
             Finding(DEFINITION, said, step) for said in (self.definition.sentences(feed.view) if self.definition else ())
         )
@@ -58,10 +58,10 @@ class JudgedDay:
 def check_specs(feed: Feed, key: AssetKey) -> list[AssetCheckSpec]:
     """The checks of a feed's export: times are for events, values for feeds that declare some."""
     told = {
-        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys, ceilings, and no load's times.",
-        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and columns no more different values than declared.",
-        TIMES_CHECK: f"{feed.time_column} is in UTC: not after its load, and not moved by whole hours.",
-        VALUES_CHECK: "Columns with declared values hold no others.",
+        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys and ceilings; its times are no load's.",
+        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and no column has more different values than its max_distinct.",
+        TIMES_CHECK: f"{feed.time_column} is in UTC: not after {feed.loaded_at}, and not moved by whole hours.",
+        VALUES_CHECK: "Columns whose values the contract declares hold no others.",
     }
     return [AssetCheckSpec(n, asset=key, blocking=n == CONTRACT_CHECK, description=told[n]) for n in check_names(feed)]
 
@@ -152,18 +152,18 @@ def _contract_result(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], a
         "missing columns": len(difference.missing),
         "changed columns": len(difference.changed),
         "columns not in the contract": len(difference.extra),
-        "rows without a day": view.undated_rows,
+        "without a day (rows)": view.undated_rows,
         "rows": sum(p.rows for p in profiles),
         "people": max((p.people for p in profiles), default=0),
-        "of one person at most (rows)": max((p.most_rows_of_a_person for p in profiles), default=0),
+        "most of one person (rows)": max((p.most_rows_of_a_person for p in profiles), default=0),
         "nulls where required (rows)": sum(sum(p.nulls.values()) for p in profiles),
-        "outside of their day (rows)": sum(p.rows_outside_day for p in profiles),
-        "with another name (rows)": sum(p.wrong_names.rows for p in profiles),
-        "at their load time (rows)": sum(p.rows_at_load_time for p in profiles),
-        "repeated and equal (business keys)": sum(p.keys_equal for p in profiles),
-        "repeated and different (business keys)": sum(p.keys_different for p in profiles),
+        "outside of the day (rows)": sum(p.rows_outside_day for p in profiles),
+        "another event name (rows)": sum(p.wrong_names.rows for p in profiles),
+        "time equals load time (rows)": sum(p.rows_at_load_time for p in profiles),
+        "repeated, equal (business keys)": sum(p.keys_equal for p in profiles),
+        "repeated, different (business keys)": sum(p.keys_different for p in profiles),
         "longest text (bytes)": max((max(p.longest_bytes.values(), default=0) for p in profiles), default=0),
-        "definition compared": "yes" if view.definition else "no record",
+        "definition compared": "yes" if view.definition else "no: create_views has not made this view",
     }
     if table := _difference_records(feed, view):
         metadata["difference"] = records_table(table)
@@ -171,7 +171,9 @@ def _contract_result(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], a
         metadata["definition"] = MetadataValue.md("```diff\n" + "\n".join(view.definition.diff) + "\n```")
     is_blocking = difference.is_blocking or any(finding.name not in accepted for finding in findings)
     step = "; ".join(dict.fromkeys(steps))
-    return _result(CONTRACT_CHECK, said, "Columns and types are those of the contract.", step, metadata, is_error=is_blocking)
+    which = "Definition, columns" if view.definition else "Columns"
+    fine = f"{which}, types, names, keys and ceilings are those of the contract, and times are no load's."
+    return _result(CONTRACT_CHECK, judged, said, fine, step, metadata, is_error=is_blocking)
 
 
 def _difference_records(feed: Feed, view: ViewState) -> list[dict[str, str | int | float]]:
@@ -190,49 +192,60 @@ def _volume_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
     compared = min(day.volume.days_compared for day in judged)
     is_judged = all(day.volume.usual_rows is not None for day in judged)
     too_few = f"{compared} of {DAYS_NEEDED} days to compare with: not judged yet."
-    fine = "There are about as many rows as usual." if is_judged else too_few
-    metadata: dict[str, Any] = {"rows": sum(day.profile.rows for day in judged), "compared (days)": compared}
+    rows = sum(day.profile.rows for day in judged)
+    fine = f"About as many rows as usual: {rows:,}, and {usual:,.0f} are usual." if is_judged else too_few
+    metadata: dict[str, Any] = {"rows": rows, "compared (days)": compared}
     if is_judged:
         has_fresh_only = all(day.volume.has_fresh_days_only for day in judged)
         metadata["usual (rows)"] = usual
         metadata["compared with"] = "days read within 2 days after their end" if has_fresh_only else "all days before"
     for name in {name: None for day in judged for name in day.profile.distinct}:
         metadata[f"different values of {name}"] = max(day.profile.distinct.get(name, 0) for day in judged)
-    return _result(VOLUME_CHECK, said, fine, _VOLUME_STEP, metadata, is_error=True)
+    return _result(VOLUME_CHECK, judged, said, fine, _VOLUME_STEP, metadata, is_error=True)
 
 
 def _times_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
     said = [_dated(text, day, judged) for day in judged for text in day.times.problems]
     metadata: dict[str, Any] = {
-        "later than their load (rows)": sum(day.profile.rows_after_load for day in judged),
+        "time after load (rows)": sum(day.profile.rows_after_load for day in judged),
         "compared (days)": min(day.times.days_compared for day in judged),
     }
     for label, lags_s in (
-        ("median lag (s)", [day.profile.median_lag_s for day in judged]),
-        ("5 % lag (s)", [day.profile.low_lag_s for day in judged]),
+        ("time to load, median (s)", [day.profile.median_lag_s for day in judged]),
+        ("time to load, 5th percentile (s)", [day.profile.low_lag_s for day in judged]),
     ):
         metadata |= {label: round(max(known), 3)} if (known := [lag_s for lag_s in lags_s if lag_s is not None]) else {}
     shifts = [day.times.shift_hours for day in judged if day.times.shift_hours is not None]
     metadata |= {"moved (hours)": shifts[0]} if shifts else {}
-    return _result(TIMES_CHECK, said, "Times are as usual, and before their load.", _TIMES_STEP, metadata, is_error=True)
+    fine = "Times are not after their load, and nothing says that they are moved by whole hours."
+    return _result(TIMES_CHECK, judged, said, fine, _TIMES_STEP, metadata, is_error=True)
 
 
 def _values_result(judged: Sequence[JudgedDay]) -> AssetCheckResult:
     said = [_dated(text, day, judged) for day in judged for text in undeclared_values(day.profile)]
-    metadata = {"with undeclared values (rows)": sum(odd.rows for day in judged for odd in day.profile.undeclared.values())}
-    return _result(VALUES_CHECK, said, "All values are declared ones.", _VALUES_STEP, metadata, is_error=False)
+    metadata = {"undeclared values (rows)": sum(odd.rows for day in judged for odd in day.profile.undeclared.values())}
+    fine = "Columns whose values are declared hold no others."
+    return _result(VALUES_CHECK, judged, said, fine, _VALUES_STEP, metadata, is_error=False)
 
 
 def _result(
-    name: str, said: Sequence[str], fine: str, next_step: str, metadata: Mapping[str, Any], *, is_error: bool
+    name: str,
+    judged: Sequence[JudgedDay],
+    said: Sequence[str],
+    fine: str,
+    next_step: str,
+    metadata: Mapping[str, Any],
+    *,
+    is_error: bool,
 ) -> AssetCheckResult:
-    """A check that passes when nothing is said."""
-    text = _joined(said)
+    """A check that passes when nothing is said. Its text begins with the days: Dagster shows none beside a check."""
+    days = " to ".join(dict.fromkeys(day.profile.day for day in (*judged[:1], *judged[-1:])))
+    text = f"{days}: {_joined(said) if said else fine}" if days else _joined(said) or fine
     return AssetCheckResult(
         check_name=name,
         passed=not said,
         severity=AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN,
-        description=(f"{text}. Next step: {next_step}" if next_step else text) if said else fine,
+        description=f"{text}. Next step: {next_step}" if said and next_step else text,
         metadata=metadata,
     )
 

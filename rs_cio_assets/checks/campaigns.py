@@ -17,7 +17,9 @@ class Problem:
     next_step: str
 
 
-def campaign_problem(journey: Journey, feed: Feed, contract: Contract, campaign: Campaign | None) -> Problem | None:
+def campaign_problem(
+    journey: Journey, feed: Feed, contract: Contract, campaign: Campaign | None, *, is_audience_used: bool = True
+) -> Problem | None:
     """What is wrong with the campaign of *journey*; None where all is as the contract says. *feed* is the one that starts it."""
     file = f"journeys/{journey.name}.yaml"
     if campaign is None:
@@ -32,7 +34,13 @@ def campaign_problem(journey: Journey, feed: Feed, contract: Contract, campaign:
             f"start it in Customer.io, or take {file} out of the contract",
         )
     trigger_problem = _segment_problem if journey.trigger_segment else _event_problem
-    return trigger_problem(journey, feed, contract, campaign)
+    if (problem := trigger_problem(journey, feed, contract, campaign)) is not None or is_audience_used:
+        return problem
+    segment = next(segment for segment in contract.segments if segment.name == journey.audience)
+    return Problem(
+        f"{name_of(campaign)} does not use segment {segment.segment_id} ({segment.name}), so it reaches people outside of its audience",
+        f"add the segment to the campaign as a filter, or as a condition before its message; or mend audience in {file}",
+    )
 
 
 def name_of(campaign: Campaign) -> str:

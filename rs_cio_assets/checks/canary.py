@@ -92,14 +92,14 @@ def _purchase(contract: Contract, name: str) -> Feed:
 def _result(journey: Journey, audience: Segment, flight: Flight, requests: int) -> AssetCheckResult:
     numbers = {
         "waited (s)": round(flight.waited_s, 1),
-        "browser qualifies": int(flight.is_browser_in),
-        "buyer qualifies": int(flight.is_buyer_in),
+        "browser qualifies (0 or 1)": int(flight.is_browser_in),
+        "buyer qualifies (0 or 1)": int(flight.is_buyer_in),
         "leftovers removed": flight.leftovers_removed,
         "App API requests": requests,
     }
     waited = f"after {flight.waited_s:.0f} s"
     if flight.is_good:
-        return good(f"Who bought is not in {audience.name}, who did not is. Both canaries are deleted.", numbers)
+        return good(f"The canary who bought is not in {audience.name}, the one who did not is. Both are deleted again.", numbers)
     if not flight.is_visible:
         return not_ready(
             f"Customer.io does not show everything that the canaries did {waited}",

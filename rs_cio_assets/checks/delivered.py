@@ -36,6 +36,7 @@ from rs_cio_assets.store.manifest import staged_prefix
 # Columns beside the contract's, which allows no such names: the day, and how many events of the person were delivered.
 DAY, AT_LEAST, AT_MOST = "~day", "~at_least", "~at_most"
 KEYS_PER_PASS = 200_000  # what is grouped at once: the newest of each key's notes cannot spill
+COLUMNS_PER_PASS = 100  # each day has a scan of its own, with buffers for each column
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,13 @@ def _note_ledger(database: duckdb.DuckDBPyConnection, feed: Feed, store: Store, 
 def _parts(feed: Feed, store: Store, days: Sequence[str]) -> Iterator[list[Manifest]]:
     """The days that are staged whole, as many at a time as may be looked at in bounded memory."""
     part: list[Manifest] = []
+    most_days = max(1, COLUMNS_PER_PASS // len(feed.columns))
     for day in days:
         manifest = load_manifest(store, feed.name, day)
         stored = set(store.list(staged_prefix(feed.name, day)))
         if manifest is None or not manifest.files or not all(file.key in stored for file in manifest.files):
             continue  # never exported, empty, or its files have expired
-        if part and sum(m.rows for m in part) + manifest.rows > KEYS_PER_PASS:
+        if len(part) == most_days or (part and sum(m.rows for m in part) + manifest.rows > KEYS_PER_PASS):
             yield part
             part = []
         part.append(manifest)

@@ -21,6 +21,7 @@ class What(StrEnum):
     HISTORY = "history"
     NOT_DELIVERED = "not delivered"
     NOT_DUE = "not due yet"
+    BEFORE_START = "before the campaign was started"
     UNSUBSCRIBED = "unsubscribed"
 
 
@@ -52,7 +53,8 @@ class Evidence:
     """*rows* of those who should have got the message in the span; *faults* of any delivery that a message came of, too.
 
     *others*: messages whose event is none of ours; of a journey that a segment starts, to people who were not expected.
-    *gone*: people who were merged away, deleted or suppressed since. Minutes are from the acknowledgement (with a
+    *gone*: people who were merged away, deleted or suppressed since. *is_audience_used*: the campaign asks the journey's audience,
+    or there is none. Minutes are from the acknowledgement (with a
     segment: from when they qualified) to the first message; None where nothing fired.
     """
 
@@ -61,6 +63,7 @@ class Evidence:
     messages: int = 0
     others: int = 0
     gone: int = 0
+    is_audience_used: bool = True
     median_minutes: float | None = None
     p95_minutes: float | None = None
     samples: Sequence[Sample] = ()

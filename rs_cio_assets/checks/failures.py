@@ -18,7 +18,7 @@ from pydantic import Field
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.activities import CREATED, FAILED, SKIPPED, ActivitiesReport, keep_look, read_activities
-from rs_cio_assets.checks.results import bad, good, hashed, not_ready
+from rs_cio_assets.checks.results import bad, counted, good, hashed, not_ready
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -72,28 +72,28 @@ def _result(report: ActivitiesReport, config: FailuresConfig, duration_s: float)
         "accidental profiles (24 h)": len(report.of(CREATED)),
         "new since the last look": report.new,
         "profiles created since the last look": report.profiles_created,
-        "of them without our id": report.without_id,
+        "profiles created without an id of ours": report.without_id,
         "App API requests": report.requests,
         "duration (s)": duration_s,
     }
     kinds = Counter((found.type, found.what) for found in report.told)
     samples = {
-        "what": [{"type": kind, "what": what, "activities": count} for (kind, what), count in kinds.most_common()],
+        "activities by type and name": [{"type": kind, "what": what, "activities": count} for (kind, what), count in kinds.most_common()],
         "samples (people hashed)": [
             {"person": hashed(found.person), "type": found.type, "what": found.what} for found in report.told
         ],
     }
     texts, steps = _problems(report, is_skipped_bad=config.is_skipped_bad)
     cut = f"the log of {', '.join(report.unread)} is longer than the {config.max_pages} pages that were read"
-    more = "run it again with a larger max_pages; nothing was noted as seen"
+    more = "run it again with a larger max_pages: the next look begins where this one did"
     if texts:
         texts, steps = (texts, steps) if not report.unread else ([*texts, cut], [*steps, more])
-        return bad("; ".join(texts), "; ".join(steps) + ".", numbers, samples=samples)
+        return bad("; ".join(texts), "; ".join(steps), numbers, samples=samples)
     if report.unread:
-        return not_ready(cut, more + ".", numbers)
-    text = "Customer.io has applied everything that it accepted in the last 24 hours, and no accidental profile was made."
+        return not_ready(cut, more, numbers)
+    text = "Customer.io has applied everything that it accepted in the last 24 hours, and made no profile that no feed delivered."
     if skipped := len(report.of(SKIPPED)):
-        text += f" {skipped} updates were passed over for newer values, as must be where an older day runs again."
+        text += f" {counted(skipped, 'update was', 'updates were')} passed over for newer values, as must be when an older day runs."
     return good(text, numbers, samples=samples)
 
 
@@ -102,18 +102,20 @@ def _problems(report: ActivitiesReport, *, is_skipped_bad: bool) -> tuple[list[s
     texts, steps = [], []
     if failed := report.of(*FAILED):
         people = len({found.person for found in failed})
-        texts.append(f"Customer.io accepted {len(failed)} changes or events of {people} people and did not apply them")
+        what = counted(len(failed), "change or event", "changes or events")
+        texts.append(f"In the last 24 hours Customer.io accepted {what} of {counted(people)} and did not apply them")
         steps.append(
             "look one up in Customer.io's activity log for the reason (an attribute over its limit, an email that is taken or "
             "may not change), mend it there or in the view, then run the day again with resend: all"
         )
     if strangers := report.of(CREATED):
-        texts.append(f"{len(strangers)} profiles were made of people whom no people feed has delivered")
+        made = counted(len(strangers), "profile was", "profiles were")
+        texts.append(f"{made} made in Customer.io of people whom no people feed has delivered")
         steps.append(
             "find who sends these identifiers (the table tells bare profiles, which events make, from filled ones), give the "
             "people a row in the people view or mend the sender's identifier, and delete or merge the profiles in Customer.io"
         )
     if is_skipped_bad and (skipped := report.of(SKIPPED)):
-        texts.append(f"{len(skipped)} updates were passed over because Customer.io holds newer values")
+        texts.append(f"{counted(len(skipped), 'update was', 'updates were')} passed over because Customer.io holds newer values")
         steps.append("find who else writes these attributes, or which older day ran again")
     return texts, steps

@@ -164,8 +164,8 @@ class _Look:
         window_us, margin_us = _us(TRIGGER_WINDOW), _us(HOLD_MARGIN)
         cases = (
             ("s.row_key IS NULL AND (d.row_key IS NULL OR d.occurred_us < e.changed_us)", What.NOT_DELIVERED),
-            (f"{counted_from} < {(self._campaign.first_started or 0) * _SECOND_US}", None),
             (f"{due} < {span_us} AND coalesce(s.last_us < {span_us}, true)", None),
+            (f"{counted_from} < {(self._campaign.first_started or 0) * _SECOND_US}", What.BEFORE_START),
             # At the very edge of 72 hours nobody can say how old it was when Customer.io looked.
             (f"s.row_key IS NULL AND {age} >= {window_us - margin_us}", What.HISTORY),
             (f"{age} >= {window_us + margin_us}", What.HISTORY_FIRED),
@@ -220,10 +220,16 @@ class _Look:
             messages=messages,
             others=others,
             gone=gone,
+            is_audience_used=self._is_audience_used(),
             median_minutes=median,
             p95_minutes=p95,
             samples=tuple(Sample(person, What(what), _moment(acked_us)) for person, what, acked_us in samples),
         )
+
+    def _is_audience_used(self) -> bool:
+        """As a trigger, a filter or a condition: Customer.io tells which campaigns use a segment, and not how."""
+        audience = [segment.segment_id for segment in self._contract.segments if segment.name == self._journey.audience]
+        return all(self._campaign.campaign_id in self._sources.app.segment_users(segment_id) for segment_id in audience)
 
     def _with_change(self) -> str:
         """The journey's query with `changed_at`: until that content of a person is delivered, Customer.io cannot know."""

@@ -15,8 +15,8 @@ AHEAD = timedelta(minutes=5)
 
 
 def build_freshness_checks(contract: Contract) -> list[AssetChecksDefinition]:
-    """The check `fresh` of each people and event feed that is on."""
-    return [_build(feed) for feed in contract.feeds_of(FeedKind.PEOPLE, FeedKind.EVENT)]
+    """The check `fresh` of each people and event feed that is on and says how fresh it must be."""
+    return [_build(feed) for feed in contract.feeds_of(FeedKind.PEOPLE, FeedKind.EVENT) if feed.freshness_hours]
 
 
 def _build(feed: Feed) -> AssetChecksDefinition:
@@ -40,10 +40,12 @@ def _build(feed: Feed) -> AssetChecksDefinition:
 
 def freshness_result(feed: Feed, newest: datetime | None, now: datetime) -> AssetCheckResult:
     """The verdict on the *newest* load time of the view."""
+    allowed_h = feed.freshness_hours
+    assert allowed_h is not None  # noqa: S101 - a feed without has no check
     age_h = None if newest is None else (now - newest) / timedelta(hours=1)
     numbers = {
         "age of the newest row (h)": None if age_h is None else round(age_h, 2),
-        "allowed (h)": feed.freshness_hours,
+        "allowed (h)": allowed_h,
         "newest loaded_at (UTC)": MetadataValue.text("no rows") if newest is None else MetadataValue.timestamp(newest),
     }
     if newest is None or age_h is None:
@@ -57,11 +59,11 @@ def freshness_result(feed: Feed, newest: datetime | None, now: datetime) -> Asse
             "look at the clock and the time zone of what loads the warehouse",
             numbers,
         )
-    if age_h > feed.freshness_hours:
+    if age_h > allowed_h:
         return bad(
-            f"Nothing has been loaded into {feed.view} for {age_h:.1f} h, since {newest:%Y-%m-%d %H:%M} UTC; "
-            f"{feed.freshness_hours} h are allowed. Journeys and segments act on what was true then",
-            "look at what loads the warehouse (the tables behind the view); when it is back, run the days since then",
+            f"Nothing new has been loaded into {feed.view} for {age_h:.1f} h, since {newest:%Y-%m-%d %H:%M} UTC; "
+            f"{allowed_h} h are allowed. Journeys and segments act on what was true then",
+            "look at what loads the warehouse (the tables behind the view); when it is back, run sync_day from then on",
             numbers,
         )
-    return good(f"The newest row of {feed.view} was loaded {age_h:.1f} h ago; {feed.freshness_hours} h are allowed.", numbers)
+    return good(f"The newest row of {feed.view} was loaded {age_h:.1f} h ago; {allowed_h} h are allowed.", numbers)

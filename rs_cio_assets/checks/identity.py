@@ -14,7 +14,7 @@ from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.identities import Around, FeedIds, IdentityReport, compare_identities
 from rs_cio_assets.checks.read_back import last_days
-from rs_cio_assets.checks.results import bad, good, not_ready, warned
+from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -90,7 +90,7 @@ def _result(
     parts = {"shared emails": report.shared_emails, "guests": report.guests, "changed emails": report.emails}
     numbers |= {f"{name}: not asked": part.not_asked for name, part in parts.items() if part.not_asked}
     if not report.shapes:
-        numbers["shapes: not asked"] = "no feed was exported in these days"
+        numbers["identifiers: not asked"] = "no feed was exported in these days"
     problems = list(_problems(report))
     if problems:
         samples = {
@@ -102,27 +102,28 @@ def _result(
         }
         text, steps = (". ".join(words) for words in zip(*problems, strict=True))
         is_chosen = len(problems) == 1 and bool(report.guests.wrong) and not has_merges  # nobody may merge, so guests stay
-        return (warned if is_chosen else bad)(text, f"{steps}.", numbers, samples=samples)
+        return (warned if is_chosen else bad)(text, steps, numbers, samples=samples)
     if not report.people:
-        return not_ready(f"{view} has no row", "look whether the warehouse is loaded, then run create_views.", numbers)
+        return not_ready(f"{view} has no row", "look whether the warehouse is loaded, then run create_views", numbers)
     if report.is_cut:
         text = f"Customer.io's log of failed changes is longer than the {config.max_pages} pages that were read"
-        return not_ready(text, "run it again with a larger max_pages.", numbers)
-    asked = f"{report.people} people, {sum(ids.rows for ids in report.unknown)} events, {report.emails.of} emails"
-    return good(f"Identities agree: {asked} were compared.", numbers)
+        return not_ready(text, "run it again with a larger max_pages", numbers)
+    events = sum(ids.rows for ids in report.unknown)
+    asked = f"{report.people:,} people, {events:,} events of the last {config.days_back} days, {report.emails.of:,} emails"
+    return good(f"Identities agree: {asked} and {report.guests.of:,} merged guests were compared.", numbers)
 
 
 def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
     """Each part that is wrong, with its own next step."""
     if pairs := report.shared_emails.wrong:
         yield (
-            f"{pairs} people share their email with another person: Customer.io gives it to one of them only",
+            f"{counted(pairs, 'person shares', 'people share')} an email with somebody else: Customer.io gives it to one of them only",
             "Shared emails: merge the two in the shop, or leave one of them out of the people view",
         )
     if over := [ids for ids in report.shapes if ids.is_over]:
         yield (
             f"Identifiers of the wrong shape in {_named(over)}: such rows are rejected and reach no journey",
-            "Shapes: mend the identifier column in these feeds' SQL (a cast to a number, lost leading zeros, an email)",
+            "Identifiers: mend the identifier column in these feeds' SQL (a cast to a number, lost leading zeros, an email)",
         )
     if unknown := [ids for ids in report.unknown if ids.is_over]:
         most = [ids.feed for ids in unknown if ids.share > MOST]
@@ -133,12 +134,13 @@ def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
         )
     if guests := report.guests.wrong:
         yield (
-            f"{guests} guests became customers and still have a profile of their own: they may get every message twice",
+            f"{counted(guests, 'guest became a customer and still has', 'guests became customers and still have')} a profile of "
+            "their own: they may get every message twice",
             "Guests: enable the merges feed, or run its days again",
         )
     if emails := report.emails.wrong:
         yield (
-            f"{emails} of {report.emails.of} people have another email in Customer.io than was delivered: messages go elsewhere",
+            f"Of {emails:,} of {report.emails.of:,} people Customer.io has another email than was delivered: messages go elsewhere",
             (
                 "Emails: look one up in the activity log (failed attribute change on email), free the address or allow changes "
                 "of email by id in the workspace's settings, then run the day with resend: all"
@@ -147,7 +149,7 @@ def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
 
 
 def _named(found: list[FeedIds]) -> str:
-    return ", ".join(f"{ids.feed} ({ids.wrong} of {ids.rows} rows, {ids.share:.0%})" for ids in found)
+    return ", ".join(f"{ids.feed} ({ids.wrong:,} of {ids.rows:,} rows, {ids.share:.0%})" for ids in found)
 
 
 def _feeds_table(report: IdentityReport) -> list[dict[str, str | int | float]]:

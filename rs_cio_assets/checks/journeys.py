@@ -32,16 +32,21 @@ _WORDS = {
     ),
     What.TWICE: (
         "got a message more than once",
-        "see whether the campaign was copied within itself, and stop it until that is mended",
+        "see whether the campaign has the message twice, or may be entered again at once, and stop it until that is mended",
     ),
     What.LATE: (
-        "got it too late",
+        "got a message too late",
         "compare the campaign's wait with first_message_after_hours, and ask Customer.io's status page about delays",
     ),
     What.HISTORY_FIRED: (
-        "had been history, which must not fire",
+        "got a message although delivered as history (72 hours old or older)",
         "stop the campaign, and find the backfill among the feed's runs that delivered them",
     ),
+}
+_WHY_NOT = {
+    What.NOT_DELIVERED: "not delivered to Customer.io",
+    What.HISTORY: "delivered as history (72 hours old or older)",
+    What.UNSUBSCRIBED: "of people who unsubscribed",
 }
 
 
@@ -94,7 +99,8 @@ def journey_result(
     numbers, days = _numbers(evidence, requests), f"the last {span.days_back} days"
     samples = {SAMPLES: [_sample(s.person, s.what, s.delivered_at) for s in evidence.samples]}
     missing, fired = evidence.expected(What.MISSING), evidence.expected(*HAVE_FIRED)
-    if (problem := campaign_problem(journey, feed, contract, campaign)) is not None:
+    is_used = evidence.is_audience_used
+    if (problem := campaign_problem(journey, feed, contract, campaign, is_audience_used=is_used)) is not None:
         without = f". In {days}, {_counted(missing, journey, feed)} got no message" if missing else ""
         return bad(f"{problem.text}{without}", problem.next_step, numbers, samples=samples)
     assert campaign is not None  # noqa: S101 - else there was a problem
@@ -110,18 +116,24 @@ def journey_result(
     if faults := [(fault, n) for fault in FAULTS if (n := evidence.faults.get(fault, 0))]:
         (first, count), *others = faults
         found = ", ".join([f"{_counted(count, journey, feed)} {_WORDS[first][0]}", *(f"{n:,} {_WORDS[f][0]}" for f, n in others)])
-        text = f"{name_of(campaign)}, in {days}: {found}. {evidence.expected(*LIVE):,} live ones were expected"
+        text = f"{name_of(campaign)}, in {days}: {found}. {evidence.expected(*LIVE):,} were expected to get one, each once"
         return bad(text, "; ".join(_WORDS[fault][1] for fault, _ in faults), numbers, samples=samples)
     has_others = evidence.others and not journey.trigger_segment
     of_others = f" {evidence.others:,} messages came of events that another source sent." if has_others else ""
     if fired:
         due = _counted(fired, journey, feed)
-        return good(f"{name_of(campaign)}, in {days}: {due} fired, each once and in time; none is missing.{of_others}", numbers)
+        return good(f"{name_of(campaign)}, in {days}: {due} got a message, each once and in time; none is missing.{of_others}", numbers)
+    if not campaign.is_state_known:
+        return not_ready(
+            f"Customer.io does not say whether {name_of(campaign)} runs, and no message of it was seen in {days}",
+            "look at its page in Customer.io",
+            numbers,
+        )
     if not sum(evidence.rows.values()) and not evidence.gone:
-        text = f"{name_of(campaign)} runs. Nobody was expected in {days}: the journey's SQL finds nobody.{of_others}"
+        text = f"{name_of(campaign)} runs. Nobody was expected in {days}: by journeys/{journey.name}.sql nobody qualified.{of_others}"
         return good(text, numbers)
     return not_ready(
-        f"nothing was due in {days} ({', '.join(_why_not_due(evidence))}).{of_others}",
+        f"nothing to judge was due in {days} ({', '.join(_why_not_due(evidence))}).{of_others}",
         "look again when rows were delivered and the campaign's wait is over",
         numbers,
     )
@@ -130,20 +142,20 @@ def journey_result(
 def _counted(count: int, journey: Journey, feed: Feed) -> str:
     if journey.trigger_segment:
         return f"{count:,} {'person' if count == 1 else 'people'} who qualified"
-    return f"{count:,} {feed.event_name} {'delivery' if count == 1 else 'deliveries'}"
+    return f"{count:,} {feed.event_name} {'event' if count == 1 else 'events'}"
 
 
 def _why_not_due(evidence: Evidence) -> Iterator[str]:
-    for what in (What.NOT_DUE, What.NOT_DELIVERED, What.HISTORY, What.UNSUBSCRIBED):
+    for what in (What.NOT_DUE, What.BEFORE_START, What.NOT_DELIVERED, What.HISTORY, What.UNSUBSCRIBED):
         if count := evidence.expected(what):
-            yield f"{count:,} {what}"
+            yield f"{count:,} {_WHY_NOT.get(what, what.value)}"
     if evidence.gone:
-        yield f"{evidence.gone:,} of people who are gone"
+        yield f"{evidence.gone:,} of people who were merged, deleted or blocked since"
 
 
 def _numbers(evidence: Evidence, requests: int) -> dict[str, Any]:
     counts = {f"{what}": evidence.faults.get(what, 0) for what in FAULTS}
-    others = (What.HISTORY, What.NOT_DELIVERED, What.NOT_DUE, What.UNSUBSCRIBED)
+    others = (What.HISTORY, What.NOT_DELIVERED, What.NOT_DUE, What.BEFORE_START, What.UNSUBSCRIBED)
     return {
         "expected live": evidence.expected(*LIVE),
         "fired": evidence.expected(*HAVE_FIRED),

@@ -16,6 +16,7 @@ def newest_load(session: Session, feed: Feed, now: datetime) -> datetime | None:
     Looks at recent rows only. Where none of them is fresh, at all: rows that came late are of older days, and a load that stopped
     long ago has left no recent ones. Raises: WarehouseRefused, WarehouseUnavailable.
     """
+    assert feed.freshness_hours is not None  # noqa: S101 - a feed without has no check
     allowed = timedelta(hours=feed.freshness_hours)
     moment, loaded, since = sql.quoted(feed.time_column), sql.quoted(feed.loaded_at), _naive(now - allowed - LOOKED_AT)
     newest = f"SELECT MAX({loaded}) FROM {sql.view_name(feed)}"  # noqa: S608 - names of the contract, quoted

@@ -11,7 +11,7 @@ from pydantic import Field
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.recomputed import recompute
-from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.checks.results import bad, counted, good, not_ready
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.contract.segments import Logic
 from rs_cio_assets.warehouse import Warehouse
@@ -55,14 +55,19 @@ def _logic_check(logic: Logic, feed: Feed) -> AssetChecksDefinition:
                 "problems": [{"problem": problem, "mistakes": count} for problem, count in problems],
                 "samples (people hashed)": [{"person": person, "problem": problem} for person, problem in report.samples],
             }
-            text = f"{feed.name} says something else than the shop's tables for {report.people} people: " + "; ".join(
-                f"{problem} ({count})" for problem, count in problems
+            text = (
+                f"The feed {feed.name} says something else than the shop's tables for {counted(report.people)} in the last "
+                f"{config.days_back} days: " + "; ".join(f"{problem} ({count:,})" for problem, count in problems)
             )
-            step = f"mend {feed.name}.sql (or logic/{logic.name}.sql, if that is wrong), run create_views and the days again."
+            step = f"mend feeds/{feed.name}.sql (or logic/{logic.name}.sql, if that is wrong), run create_views and the days again"
             return bad(text, step, numbers, samples=samples)
         if not report.rows:
             text = f"{feed.view} has no row in the last {config.days_back} days, so there was nothing to recompute"
-            return not_ready(text, "look whether the warehouse is loaded, or set a larger days_back.", numbers)
-        return good(f"All {report.rows} rows of the last {config.days_back} days say what the shop's tables say.", numbers)
+            return not_ready(text, "look whether the warehouse is loaded, or set a larger days_back", numbers)
+        return good(
+            f"{counted(report.rows, 'row', 'rows')} of the last {config.days_back} days looked at: the feed {feed.name} says what the "
+            "shop's tables say.",
+            numbers,
+        )
 
     return recomputed

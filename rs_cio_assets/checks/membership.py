@@ -64,11 +64,6 @@ class Reached:
     sample: tuple[str, ...]
 
 
-def counted(people: int) -> str:
-    """So many people, in words that read well."""
-    return "1 person" if people == 1 else f"{people:,} people"
-
-
 def has_delivered_people(contract: Contract, store: Store) -> bool:
     """True when anybody was ever delivered: before that there is nothing to compare."""
     return any(store.list(f"ledger/{feed.name}/") for feed in contract.feeds_of(FeedKind.PEOPLE))

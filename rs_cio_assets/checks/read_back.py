@@ -15,7 +15,6 @@ from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
-    AssetCheckSeverity,
     Config,
     ResourceParam,
     asset_check,
@@ -26,7 +25,7 @@ from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.delivered import keep_delivered
 from rs_cio_assets.checks.held import HeldReport, compare_with_customerio
-from rs_cio_assets.checks.results import bad, good
+from rs_cio_assets.checks.results import bad, counted, good, not_ready
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -77,7 +76,8 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
         context.log.info("%s: %d rows asked for, %d differ", feed.name, report.rows, report.rows_that_differ)
         if not report.rows:
             return _result_without_rows(manifests)
-        return _result(feed, report, "delivered" if config.is_complete else "sampled", round(time.monotonic() - started_s, 1))
+        which = "delivered" if config.is_complete else "sampled"
+        return _result(feed, report, which, config.days_back, round(time.monotonic() - started_s, 1))
 
     return read_back
 
@@ -87,7 +87,7 @@ def last_days(count: int, now: datetime) -> list[str]:
     return [(now.date() - timedelta(days=n)).isoformat() for n in range(count + 1)]
 
 
-def _result(feed: Feed, report: HeldReport, which: str, duration_s: float) -> AssetCheckResult:
+def _result(feed: Feed, report: HeldReport, which: str, days_back: int, duration_s: float) -> AssetCheckResult:
     numbers: dict[str, Any] = {
         "rows asked for": report.rows,
         "rows that differ": report.rows_that_differ,
@@ -98,7 +98,8 @@ def _result(feed: Feed, report: HeldReport, which: str, duration_s: float) -> As
     if feed.kind is FeedKind.EVENT:
         numbers["people with another number of events"] = report.people_with_other_counts
     if not report.kinds:
-        return good(f"All {report.rows} {which} rows are in Customer.io as they were sent.", numbers)
+        all_rows = f"The only {which} row is" if report.rows == 1 else f"All {report.rows:,} {which} rows are"
+        return good(f"{all_rows} in Customer.io as they were sent (today and the {days_back} days before).", numbers)
     kinds = sorted(report.kinds.items(), key=lambda kind: -kind[1])
     samples = {
         "differences": [{"what": what, "rows": count} for what, count in kinds],
@@ -106,15 +107,17 @@ def _result(feed: Feed, report: HeldReport, which: str, duration_s: float) -> As
     }
     texts = []
     if report.rows_that_differ:
-        texts.append(f"{report.rows_that_differ} of {report.rows} {which} rows are not in Customer.io as they were sent")
+        are = "is" if report.rows_that_differ == 1 else "are"
+        texts.append(f"{report.rows_that_differ:,} of {report.rows:,} {which} rows {are} not in Customer.io as they were sent")
     if report.people_with_other_counts:
         texts.append(
-            f"{report.people_with_other_counts} of {report.people} people have another number of {feed.event_name} events in "
-            "Customer.io than were delivered in these days"
+            f"Of {report.people_with_other_counts:,} of {report.people:,} people Customer.io has another number of "
+            f"{feed.event_name} events than were delivered in the last {days_back} days"
         )
     step = (
         "look one up in Customer.io's activity log (failed attribute change, failed event, an event from another source), mend "
-        "the cause, run the day again (with resend: all where something is missing)."
+        f"the cause, and run customerio/feeds/{feed.name} again for the days below (run config resend: all where something is "
+        "missing)"
     )
     return bad(". ".join(texts), step, numbers, samples=samples)
 
@@ -122,15 +125,11 @@ def _result(feed: Feed, report: HeldReport, which: str, duration_s: float) -> As
 def _result_without_rows(manifests: Sequence[Manifest]) -> AssetCheckResult:
     """Nothing was delivered in these days. That is right only where the warehouse was read and had no row either."""
     exported = sum(manifest.rows for manifest in manifests)
+    numbers = {"rows asked for": 0, "rows exported": exported, "days exported": len(manifests)}
     if not manifests:
-        text = "None of these days has been exported, so nothing can be compared. Next step: materialize them."
-    elif exported:
-        text = f"{exported:,} rows were exported and none was delivered. Next step: materialize the feed for these days."
-    else:
-        text = f"The warehouse has no row in the {len(manifests)} days that were exported, so there is nothing to compare."
-    return AssetCheckResult(
-        passed=bool(manifests) and not exported,
-        severity=AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"rows asked for": 0, "rows exported": exported, "days exported": len(manifests)},
-    )
+        return not_ready("None of these days has been exported, so nothing can be compared", "run sync_day for them", numbers)
+    if exported:
+        text = f"{counted(exported, 'row was', 'rows were')} exported and none was delivered, so nothing can be compared"
+        return not_ready(text, "run sync_day for these days, and read what stops them", numbers)
+    days = counted(len(manifests), "day that was", "days that were")
+    return good(f"The warehouse has no row in the {days} exported, so there is nothing to compare.", numbers)

@@ -24,6 +24,11 @@ def hashed(value: object) -> str:
     return hashlib.sha256(str(value).encode()).hexdigest()[:12]
 
 
+def counted(number: int, one: str = "person", many: str = "people") -> str:
+    """So many of something, in words that read well: *one* and *many* may hold the verb, too."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def good(text: str, numbers: Mapping[str, Any], *, samples: Samples | None = None) -> AssetCheckResult:
     """What was asked is so."""
     return AssetCheckResult(passed=True, description=text, metadata=_metadata(numbers, samples))
@@ -50,7 +55,7 @@ def _failed(
     return AssetCheckResult(
         passed=False,
         severity=severity,
-        description=f"{text.rstrip('.')}. Next step: {next_step}",
+        description=f"{text.rstrip('.')}. Next step: {next_step.rstrip('.')}.",
         metadata=_metadata(numbers, samples),
     )
 

@@ -10,8 +10,8 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
-from rs_cio_assets.checks.membership import Parity, compare_segment, counted, has_delivered_people
-from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.checks.membership import Parity, compare_segment, has_delivered_people
+from rs_cio_assets.checks.results import bad, counted, good, not_ready
 from rs_cio_assets.checks.whereabouts import Around
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.contract.segments import Segment
@@ -35,7 +35,7 @@ def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDef
         name=f"segment_{segment.name}",
         description=(
             f"Compares everybody in Customer.io's segment {segment.segment_id} with the people who belong in it by the warehouse."
-            f" Red means that a journey would reach people whom it should not, or miss some.\n\n{segment.description}"
+            f" Red means that a journey would reach people whom it should not reach, or miss some.\n\n{segment.description}"
         ),
         pool="customerio_app",
     )
@@ -136,22 +136,26 @@ def _result(segment: Segment, parity: Parity, requests: int, table: str) -> Asse
     }
     on_their_way = f" {parity.in_flight:,} more changed too recently to be counted." if parity.in_flight else ""
     if different <= tolerated:
-        held = f"Segment {segment.segment_id} has {parity.members:,} members, the warehouse expects {parity.expected:,}"
-        return good(f"{held}; {different:,} differ ({tolerated:,} tolerated).{on_their_way}", numbers, samples=samples)
+        held = f"Segment {segment.segment_id} ({segment.name}) has {counted(parity.members, 'member', 'members')}"
+        return good(
+            f"{held}, the warehouse expects {parity.expected:,}; {different:,} differ ({tolerated:,} tolerated).{on_their_way}",
+            numbers,
+            samples=samples,
+        )
     least = "" if parity.is_complete else "at least "
     text = (
         f"Segment {segment.segment_id} ({segment.name}) is wrong for {least}{counted(different)} ({tolerated:,} tolerated): "
         f"{parity.missing:,} missing who belong in it, {parity.extra:,} in it who do not belong."
     )
     if parity.without_id:
-        text += f" {parity.without_id:,} members have no id: Customer.io knows them by email alone."
+        text += f" Of these, {counted(parity.without_id, 'member has', 'members have')} no id: Customer.io knows them by email alone."
     return bad(text + on_their_way, _next_step(segment, parity, table), numbers, samples=samples)
 
 
 def _next_step(segment: Segment, parity: Parity, table: str) -> str:
     steps = []
     if parity.never_delivered:
-        steps.append(f"backfill the people feed (job sync_day): {parity.never_delivered:,} of the missing were never delivered")
+        steps.append(f"backfill the people feed (job sync_day): {parity.never_delivered:,} of the missing never reached Customer.io")
     if parity.missing > parity.never_delivered or parity.extra:
         who = f"the people in {DIFFERENCES}" if table == DIFFERENCES else "those of the file that metadata names"
         steps.append(

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
-from rs_cio_assets.checks.membership import Reached, counted, find_reached
-from rs_cio_assets.checks.results import bad, good
+from rs_cio_assets.checks.membership import Reached, find_reached
+from rs_cio_assets.checks.results import bad, counted, good
 from rs_cio_assets.checks.returned import Returned, find_returned
 from rs_cio_assets.checks.segments import nothing_delivered, segment_obstacle
 from rs_cio_assets.checks.whereabouts import Around
@@ -55,7 +55,7 @@ def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Co
         asset=feed_key(feed.name),
         name=f"{journey.name}_reaches_nobody_it_must_not",
         description=(
-            f"Looks among all of {audience.name} for people whom {journey.name} must never reach by the warehouse's tables."
+            f"Looks among everybody in {audience.name} for people whom {journey.name} must never reach, by the warehouse's tables."
             f" Red means that the journey would write to them.\n\n{journey.description}"
         ),
         pool="customerio_app",
@@ -94,7 +94,7 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
         "own time (s)": round(found.own_s, 3),
     }
     on_their_way = (
-        f" {found.in_flight:,} more are in it whose latest rows have not arrived in Customer.io yet." if found.in_flight else ""
+        f" Not counted: {counted(found.in_flight)} in it whose latest rows have not arrived in Customer.io yet." if found.in_flight else ""
     )
     if not found.reached:
         return good(
@@ -104,9 +104,10 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
         )
     least = "" if found.is_complete else "At least "
     return bad(
-        f"{least}{counted(found.reached)} in {audience.name} must not be reached by {journey.name}.{on_their_way}",
+        f"{least}{counted(found.reached)} in {audience.name} must not be reached by {journey.name}, and would get its message "
+        f"({found.members:,} in all are in it).{on_their_way}",
         f"pause campaign {journey.campaign_id}; look up one of these people in Customer.io (did the event or attribute that takes"
-        f" them out arrive?) and compare the conditions of segment {audience.segment_id} with the contract",
+        f" them out arrive?) and compare the conditions of segment {audience.segment_id} with segments/{audience.name}.yaml",
         numbers,
         samples={"reached (sample, people hashed)": [{"person": person} for person in found.sample]},
     )
@@ -156,14 +157,16 @@ def _gone_result(found: Returned, requests: int) -> AssetCheckResult:
     }
     rest = f" {found.not_asked:,} who left earlier were not asked about (max_people)." if found.not_asked else ""
     if not found.back:
-        return good(f"None of the {found.asked:,} people who asked to go has a profile in Customer.io.{rest}", numbers)
+        none = f"None of the {found.asked:,} people who asked to go has a profile in Customer.io."
+        return good(f"{none if found.asked else 'Nobody has asked to be deleted or blocked.'}{rest}", numbers)
     never = (
-        f"run the days of the deletion and suppression feeds that were never delivered ({counted(found.undelivered)}); "
+        f"run the days of the deletion and suppression feeds that were never delivered (they hold {counted(found.undelivered)}); "
         if found.undelivered
         else ""
     )
     return bad(
-        f"{found.back:,} of {found.asked:,} people who asked to be deleted or blocked have a profile in Customer.io.{rest}",
+        f"{found.back:,} of {found.asked:,} people who asked to be deleted or blocked {'has' if found.back == 1 else 'have'} a profile in "
+        f"Customer.io.{rest}",
         f"{never}find the source that makes these profiles anew (their activity log names it), stop it, then delete them again",
         numbers,
         samples={"back (sample, people hashed)": [{"person": person} for person in found.sample]},

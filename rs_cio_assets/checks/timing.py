@@ -15,7 +15,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.metadata import records_table
 from rs_cio_assets.checks.evidence import feed_behind
 from rs_cio_assets.checks.latency import FROM_WAREHOUSE, TO_WAREHOUSE, WHOLE, Hour, Latency, measure_latency
-from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.checks.results import bad, counted, good, not_ready
 from rs_cio_assets.contract import Contract, Feed, FeedKind, Journey
 from rs_cio_assets.store import Store
 
@@ -42,7 +42,8 @@ def _build_latency(feed: Feed, contract: Contract) -> AssetChecksDefinition:
     @asset_check(
         asset=feed_key(feed.name),
         name="latency",
-        description="Measures how long rows take from what happened to the warehouse, and from there to Customer.io.",
+        description="Measures how long rows take from what happened to the warehouse, and from there to Customer.io. Green whatever "
+        "it takes: what is too slow, each journey's promise says.",
         pool="redshift",
     )
     def latency(config: TimingConfig, store: ResourceParam[Store]) -> AssetCheckResult:
@@ -77,8 +78,9 @@ def latency_result(feed: Feed, measured: Latency, days_back: int) -> AssetCheckR
         return _not_measured(measured, days_back)
     legs = {name: in_words(leg.p95) for name, leg in measured.legs.items()}
     return good(
-        f"{_subject(feed)} Customer.io after {legs[WHOLE]} at p95 ({legs[TO_WAREHOUSE]} to the warehouse, {legs[FROM_WAREHOUSE]} "
-        f"from there), measured over {measured.rows:,} rows.",
+        f"{_subject(feed)} Customer.io after {legs[WHOLE]} at p95: 95 of 100 rows are sooner. To the warehouse it is "
+        f"{legs[TO_WAREHOUSE]}, from there {legs[FROM_WAREHOUSE]}; {counted(measured.rows, 'row', 'rows')} of the last {days_back} "
+        "days and today were measured.",
         _numbers(measured),
     )
 
@@ -91,13 +93,14 @@ def promise_result(journey: Journey, feed: Feed, measured: Latency, days_back: i
     promised = f"{journey.name.replace('_', ' ')} promises {in_words(60 * journey.starts_within_hours)}"
     text = f"{promised}; {_subject(feed)} Customer.io after {in_words(whole.p95)} at p95"
     if whole.p95 <= 60 * journey.starts_within_hours:
-        return good(f"{text}.", numbers)
+        return good(f"{text}: 95 of 100 are sooner.", numbers)
     longer = max((TO_WAREHOUSE, FROM_WAREHOUSE), key=lambda leg: measured.legs[leg].p95)
     remedy = "load the warehouse more often" if longer == TO_WAREHOUSE else "run the sync more often"
     return bad(
         text,
         "use real-time tracking to start it and this feed to suppress it; or "
-        f"{remedy} (most of the time passes {'before' if longer == TO_WAREHOUSE else 'after'} the warehouse has the row)",
+        f"{remedy} (most of the time passes {'before' if longer == TO_WAREHOUSE else 'after'} the warehouse has the row); or promise "
+        f"less (starts_within_hours in journeys/{journey.name}.yaml)",
         numbers,
     )
 
@@ -117,10 +120,13 @@ def _not_measured(measured: Latency, days_back: int) -> AssetCheckResult:
         return good(
             f"Nothing happened in the last {days_back} days: their exports have no row, so none is late.", _numbers(measured)
         )
-    seen = f"{measured.staged:,} rows staged, {measured.launch:,} from the launch's backfill, {measured.history:,} history"
+    seen = (
+        f"{counted(measured.staged, 'row was', 'rows were')} exported, {measured.launch:,} delivered by the first backfill, "
+        f"{measured.history:,} as history"
+    )
     return not_ready(
-        f"no row of everyday delivery in the last {days_back} days ({seen})",
-        "look again when a day has been synced after it began",
+        f"no row of the last {days_back} days was delivered in everyday business, so nothing can be measured ({seen})",
+        "run sync_day for today or yesterday when there are new rows, then this check again",
         _numbers(measured),
     )
 
@@ -131,7 +137,7 @@ def _numbers(measured: Latency) -> dict[str, Any]:
         leg = measured.legs.get(name)
         values = {"median": leg.median, "p95": leg.p95, "max": leg.maximum} if leg else dict.fromkeys(("median", "p95", "max"))
         numbers |= {f"{name}, {which} (min)": None if value is None else round(value, 1) for which, value in values.items()}
-    numbers |= {"rows left out, launch": measured.launch, "rows left out, history": measured.history}
+    numbers |= {"left out, first backfill (rows)": measured.launch, "left out, history (rows)": measured.history}
     if measured.hours:
         longest = max(hour.p95[WHOLE] for hour in measured.hours)
         numbers[BY_HOUR] = records_table([_hour(hour, longest) for hour in measured.hours])

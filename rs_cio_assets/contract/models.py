@@ -153,7 +153,11 @@ class Feed(Strict):
     business_key: tuple[SnakeName, ...] = ()
     time_column: SnakeName
     loaded_at: SnakeName
-    freshness_hours: int = Field(ge=1, description="Newest loaded_at may be this old before the feed is stale.")
+    freshness_hours: int | None = Field(
+        default=None,
+        ge=1,
+        description="Newest loaded_at may be this old before the feed is stale. Null: not checked, for feeds with quiet days.",
+    )
     max_trigger_age_hours: float | None = Field(
         default=None,
         gt=0,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rs_cio_assets.errors import MismatchError
 
-_NOT_RUNNING = frozenset({"draft", "stopped"})  # of a campaign; a state that is not published counts as running
+_RUNNING, _NOT_RUNNING = "running", frozenset({"draft", "stopped"})  # of a campaign; what is not published counts as running
 _ID_DIGITS = 19
 _T = TypeVar("_T")
 
@@ -44,7 +44,8 @@ class Activity:
 class Campaign:
     """A campaign and what starts its journeys: an event, segments, or neither (API, date and other triggers).
 
-    *is_running* is true wherever Customer.io does not say otherwise: whoever asks wants to know what might fire.
+    *is_running* is true wherever Customer.io does not say otherwise: whoever asks wants to know what might fire. *is_state_known*
+    is false where it says neither: nobody may call that good.
     *first_started* is unix seconds, None where it never started or the answer does not say.
     """
 
@@ -55,6 +56,7 @@ class Campaign:
     trigger_segment_ids: tuple[int, ...]
     filter_segment_ids: tuple[int, ...] = ()
     first_started: int | None = None
+    is_state_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,10 @@ def objects(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def profile_of(item: Any) -> Profile:
     """One customer. Raises: MismatchError, as all of these do for another shape than published."""
     identifiers, attributes, timestamps = (_typed(item, name, dict, "customer") or {} for name in _PROFILE)
-    return Profile(str(identifiers.get("id") or item.get("id") or ""), attributes, timestamps)
+    person_id = identifiers.get("id") or item.get("id")
+    if not person_id:
+        raise _unpublished("customer", "id")  # it was asked for by its id: else it would count as not there
+    return Profile(str(person_id), attributes, timestamps)
 
 
 def activity_of(item: Mapping[str, Any]) -> Activity:
@@ -130,18 +135,34 @@ def campaign_of(item: Mapping[str, Any]) -> Campaign:
         trigger_segment_ids=_numbers(item, "trigger_segment_ids"),
         filter_segment_ids=_numbers(item, "filter_segment_ids"),
         first_started=_typed(item, "first_started", int, "campaign") or None,
+        is_state_known=is_active is not None or state == _RUNNING or state in _NOT_RUNNING,
     )
 
 
 def segment_of(item: Mapping[str, Any]) -> SegmentState:
     """One segment. Ready is what says so: `finished`, and no progress left."""
     state, progress = _typed(item, "state", str, "segment"), _typed(item, "progress", int, "segment")
+    if state is None:
+        raise _unpublished("segment", "state")  # else it would count as being built, for ever
     return SegmentState(
         segment_id=_number(item.get("id"), "id", "segment"),
         name=_typed(item, "name", str, "segment") or "",
         is_ready=state == "finished" and progress in {None, 100},
         progress=progress,
     )
+
+
+def segment_id_of(item: Mapping[str, Any]) -> int:
+    """The number of one of a person's segments: more is not said there."""
+    return _number(item.get("id"), "id", "segment")
+
+
+def users_of(answer: Mapping[str, Any]) -> tuple[int, ...]:
+    """Numbers of the campaigns that use a segment."""
+    used_by = _typed(answer, "used_by", dict, "segment")
+    if used_by is None:
+        raise _unpublished("segment", "used_by")
+    return _numbers(used_by, "campaigns")
 
 
 def members_of(answer: Mapping[str, Any]) -> Members:

@@ -24,7 +24,9 @@ from rs_cio_assets.customerio.answers import (
     message_of,
     objects,
     profile_of,
+    segment_id_of,
     segment_of,
+    users_of,
 )
 from rs_cio_assets.customerio.http import Http
 from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS, MEMBERS_PAGE, MESSAGES_PAGE
@@ -108,20 +110,19 @@ class AppClient:
             yield page
             if not answer.get("next") or not (page.ids or page.without_id):
                 return
-            params["start"] = answer["next"]
+            params["start"] = _following(answer, params)
 
     def segment_users(self, segment_id: int) -> tuple[int, ...]:
         """Numbers of the campaigns that use a segment; none for a segment that is not there."""
-        answer = self._json("GET", f"/v1/segments/{segment_id}/used_by", has_absence=True) or {}
-        found = (answer.get("used_by") or {}).get("campaigns") or []
-        return tuple(int(number) for number in found)
+        answer = self._json("GET", f"/v1/segments/{segment_id}/used_by", has_absence=True)
+        return () if answer is None else users_of(answer)
 
     def segments_of(self, person_id: str) -> frozenset[int]:
         """Numbers of the segments that a person is in; none of an unknown person."""
         path = f"/v1/customers/{quote(person_id, safe='')}/segments"
         shown = "/v1/customers/<id>/segments"
         answer = self._json("GET", path, shown=shown, has_absence=True, params={"id_type": "id"})
-        return frozenset() if answer is None else frozenset(segment_of(item).segment_id for item in objects(answer, "segments"))
+        return frozenset() if answer is None else frozenset(map(segment_id_of, objects(answer, "segments")))
 
     def messages(self, campaign_id: int, *, start_ts: int, end_ts: int) -> Iterator[Message]:
         """What a campaign sent or drafted, by the unix second of its creation; Customer.io keeps to windows of six months."""
@@ -141,7 +142,7 @@ class AppClient:
             yield from map(read, items)
             if not items or not answer.get("next"):
                 return
-            asked["start"] = answer["next"]
+            asked["start"] = _following(answer, asked)
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
         """The answer's object; None for a 404 that the caller allows."""
@@ -156,3 +157,10 @@ class AppClient:
         if not isinstance(answer, dict):
             raise MismatchError(f"Customer.io's App API answered {method} with something else than a JSON object")
         return answer
+
+
+def _following(answer: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+    """The token of the next page. Raises: MismatchError when it is that of this one, which would be read for ever."""
+    if answer["next"] == asked.get("start"):
+        raise MismatchError("Customer.io's App API gave a page that leads back to itself", next_step="run it again later")
+    return answer["next"]

@@ -134,7 +134,9 @@ class Demo:
         if self.has_journeys:
             outcomes += self.go_live()
         self.console.print("[bold]5/5[/] Checks: asking the warehouse and Customer.io whether they say the same")
-        return [*outcomes, (run_checks if self.has_journeys else read_back)(self.defs, self.instance)]
+        checked = (run_checks if self.has_journeys else read_back)(self.defs, self.instance)
+        self._say_failures(checked)
+        return [*outcomes, checked]
 
     def history(self) -> Iterator[JobOutcome]:
         """The days asked for, and everybody whose latest change is older: a segment is right only with all people."""
@@ -208,6 +210,9 @@ class Demo:
             self.console.print(
                 f"      {outcome.label}: {sum(t.rows for t in totals):,} rows, {sum(t.delivered for t in totals):,} delivered"
             )
+        self._say_failures(outcome)
+
+    def _say_failures(self, outcome: JobOutcome) -> None:
         for failure in outcome.failures:
             self.console.print(f"[red]{outcome.label} failed:[/] {escape(failure)}", highlight=False)
 

@@ -69,7 +69,10 @@ class Line:
 
 @dataclass(frozen=True)
 class _Question:
-    """*checks* matches `asset: check`; *needed* of them must have passed, or all where it is None."""
+    """*checks* matches `asset: check`; *needed* of them must have passed, or all where it is None.
+
+    Checks whose group `of` in the match is the same are one of those that are needed, and pass together.
+    """
 
     item: str
     checks: str
@@ -167,10 +170,10 @@ CHECKLIST = (
     ),
     _Question(
         "Trigger spot-check: at least 2 journeys fire off Redshift-fed events with correct timing",
-        r".*: journey_.*_(fires|keeps_its_promise)",
+        r".*: journey_(?P<of>.*)_(fires|keeps_its_promise)",
         _journeys,
         "read the journey's check: it says what did not fire, or from when on it can be judged",
-        needed=2 * JOURNEYS_NEEDED,
+        needed=JOURNEYS_NEEDED,
     ),
     _Question(
         "Suppression rules validated (purchasers excluded from cart recovery, actives excluded from winback)",
@@ -192,7 +195,8 @@ def _line(question: _Question, evidence: Sequence[Evidence], facts: Facts, now: 
     passed = by_verdict[Verdict.PASSED] + by_verdict[Verdict.WARNED]
     fresh = [item for item in passed if item.at and now - item.at <= LONGEST_AGE]
     has_facts, fact = question.fact(facts)
-    is_enough = bool(found) and len(fresh) >= (len(found) if question.needed is None else question.needed)
+    proven = len({_subject(question, item) for item in fresh} - {_subject(question, item) for item in found if item not in fresh})
+    is_enough = bool(found) and (len(fresh) == len(found) if question.needed is None else proven >= question.needed)
     is_failing = bool(by_verdict[Verdict.FAILED])
     state = State.FAILING if is_failing else State.READY if has_facts and is_enough else State.NOT_READY
     counts = [f"{len(items)} {verdict}" for verdict, items in by_verdict.items() if items]
@@ -202,3 +206,10 @@ def _line(question: _Question, evidence: Sequence[Evidence], facts: Facts, now: 
     words += [f"{item.asset}: {item.check}: {item.text}" for item in by_verdict[Verdict.FAILED]]
     oldest = min((item.at for item in passed if item.at), default=None)
     return Line(question.item, state, "; ".join(words), oldest, "" if state is State.READY else question.next_step)
+
+
+def _subject(question: _Question, item: Evidence) -> str:
+    """What the check is about: itself, or the group `of`."""
+    name = f"{item.asset}: {item.check}"
+    found = re.fullmatch(question.checks, name)
+    return (found.groupdict().get("of") if found else None) or name

@@ -39,9 +39,9 @@ class DefinitionDifference:
         if self.diff:
             changed = [line for line in self.diff if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
             first = " / ".join(" ".join(line.split())[:120] for line in changed[:2])
-            sentences.append(f"{view} was replaced outside of create_views; the first difference: {first}")
+            sentences.append(f"{view} was replaced outside of create_views; the first difference (- as created, + as it is now): {first}")
         if self.is_sql_changed:
-            sentences.append(f"the contract's SQL changed since {view} was created: run create_views")
+            sentences.append(f"the contract's SQL changed since {view} was created")
         return tuple(sentences)
 
 

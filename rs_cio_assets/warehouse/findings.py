@@ -34,7 +34,7 @@ def contract_findings(feed: Feed, profile: Profile) -> tuple[Finding, ...]:
 def undeclared_values(profile: Profile) -> tuple[str, ...]:
     """One sentence for each column with values that the contract does not declare."""
     return tuple(
-        f"{name} has {_counted(len(odd.values), 'new value')}: {', '.join(odd.values)} ({_counted(odd.rows, 'row')})"
+        f"{name} has {_counted(len(odd.values), 'undeclared value')}: {', '.join(odd.values)} ({_counted(odd.rows, 'row')})"
         for name, odd in profile.undeclared.items()
     )
 
@@ -74,7 +74,7 @@ def _duplicates(feed: Feed, profile: Profile) -> Iterator[Finding]:
         yield Finding(
             DUPLICATES,
             f"{_counted(profile.keys_different, 'business key')} ({key}) in {_counted(profile.rows_of_keys_different, 'row')} "
-            "that differ",
+            "that differ: nobody can say which one is right",
             "look for a join in the view that multiplies rows"
             + (", or add a column to business_key" if feed.business_key else "")
             + "; accepted, these rows are rejected and the others sent",
@@ -86,7 +86,7 @@ def _ceilings(feed: Feed, profile: Profile) -> Iterator[Finding]:
     if feed.max_rows_per_day is not None and not feed.kind.is_irreversible and profile.rows > feed.max_rows_per_day:
         yield Finding(
             CEILING,
-            f"{profile.rows:,} rows, and max_rows_per_day is {feed.max_rows_per_day:,}",
+            f"the day has {profile.rows:,} rows, and max_rows_per_day is {feed.max_rows_per_day:,}",
             "look for a join in the view that multiplies rows, or raise max_rows_per_day in the contract",
         )
     if feed.max_rows_per_person is not None and profile.most_rows_of_a_person > feed.max_rows_per_person:

@@ -72,7 +72,8 @@ def _volume_problems(feed: Feed, profile: Profile, compared: Sequence[Profile], 
     elif is_complete and rows == 0 and usual >= NEVER_EMPTY_ROWS and all(day.rows for day in compared):
         yield f"there is no row of this day, and none of the {len(compared)} days before was empty (usual: {usual:,.0f} rows)"
     elif is_complete and usual >= RARE_ROWS and rows < LOW_FACTOR * usual and usual - rows > noise:
-        yield f"{rows:,} rows are less than half of the usual {usual:,.0f}"
+        are = "row is" if rows == 1 else "rows are"
+        yield f"{rows:,} {are} less than half of the usual {usual:,.0f}"
 
 
 def judge_times(feed: Feed, profile: Profile, earlier: Sequence[Profile]) -> TimesVerdict:
@@ -94,7 +95,7 @@ def judge_times(feed: Feed, profile: Profile, earlier: Sequence[Profile]) -> Tim
     text = (
         f"{feed.time_column} is {abs(hours)} h closer to" if hours > 0 else f"{feed.time_column} is {abs(hours)} h farther from"
     )
-    text += f" {feed.loaded_at} than usual, and so are the hours of the day at which rows happen"
+    text += f" {feed.loaded_at} than usual, and the hours of the day at which rows happen have moved, too"
     return TimesVerdict((f"{text}{_explained(hours)}",), hours, len(compared))
 
 
@@ -113,7 +114,7 @@ def _whole_hours(moved_s: float) -> int | None:
 def _explained(hours: int | None) -> str:
     if hours is None:
         return ""
-    return f": {abs(hours)} h {'later' if hours > 0 else 'earlier'} than the truth, as of local time that is taken for UTC"
+    return f": {abs(hours)} h {'later' if hours > 0 else 'earlier'} than the truth, as if local time were sold as UTC"
 
 
 def _has_shifted_hours(profile: Profile, earlier: Sequence[Profile], hours: int) -> bool:

@@ -1,11 +1,10 @@
-"""Thirty clean days: the shop goes on, days are synced every night, all checks run every morning, and nobody is alarmed."""
+"""Thirty clean days of a shop: it goes on, days are synced every night, all checks run every morning. Nobody may be alarmed."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from dagster import DagsterInstance
 
 from rs_cio_assets.contract import load_contract
@@ -41,15 +40,9 @@ def clean_days(redshift: RedshiftStandIn, home: Path, seed: int) -> list[tuple[s
     return words
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_thirty_clean_days_raise_no_alarm(seed: int, redshift: RedshiftStandIn, tmp_path: Path):
-    """Not one check fails on any morning; and they look at something: journeys fire, segments have members."""
-    words = clean_days(redshift, tmp_path / "home", seed)
+def require_no_alarm(words: list[tuple[str, CheckOutcome]]) -> None:
+    """Not one check fails or warns on any morning; and each says good at least once: it looked at something."""
     alarms = [(day, check.name, check.description) for day, check in words if not check.is_passed and not check.is_not_ready]
     assert alarms == [], "\n".join(map(str, alarms))
-    silent = {
-        name
-        for name in {check.name for _, check in words}
-        if not any(check.is_passed for _, check in words if check.name == name)
-    }
+    silent = {check.name for _, check in words} - {check.name for _, check in words if check.is_passed}
     assert silent == set()
