@@ -11,7 +11,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import build_check_sensor, build_jobs, build_schedules
+from rs_cio_assets.automation import build_jobs, build_schedules, build_sensors
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
@@ -46,7 +46,7 @@ def build_definitions(
         asset_checks=checks,
         jobs=jobs,
         schedules=build_schedules(jobs),
-        sensors=[build_check_sensor(jobs)],
+        sensors=build_sensors(jobs),
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.assets.run_config import REASON_TAG
-from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.checks.results import NOT_READY
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -85,6 +85,11 @@ def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
 def run_checks(defs: Definitions, instance: DagsterInstance, *, only: AssetCheckKey | None = None) -> JobOutcome:
     """One run of every check that stands on its own, or of *only* one."""
     return _run(defs, instance, CHECKS, check=only)
+
+
+def write_readiness(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
+    """One run that writes the readiness checklist anew."""
+    return _run(defs, instance, READINESS)
 
 
 def sync_feed(defs: Definitions, instance: DagsterInstance, feed_name: str, days: Sequence[str], *, reason: str) -> JobOutcome:

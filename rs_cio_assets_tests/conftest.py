@@ -20,6 +20,24 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("suite")
 
 
+# Files of minutes go first, so that no worker is left with one of them in the end.
+LONGEST = (
+    "test_crash_proof",
+    "test_clean_days_of_one_shop",
+    "test_clean_days_of_another_shop",
+    "test_ui",
+    "test_fault_catalogue",
+    "test_storm_proof",
+    "test_demo",
+    "test_cdnow",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of files only; tests of a file stay as they are."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def without_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """As root, stand-ins over pytest's private folder keep their data outside of it: removed in the end."""

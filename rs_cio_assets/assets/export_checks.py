@@ -23,9 +23,14 @@ from rs_cio_assets.warehouse.trends import DAYS_NEEDED, TimesVerdict, VolumeVerd
 
 CONTRACT_CHECK, VOLUME_CHECK, TIMES_CHECK, VALUES_CHECK = "contract", "volume", "times", "values"
 SHOWN_SENTENCES = 20  # a run of many days may have one for each
-_VOLUME_STEP = "look at the loads of the tables behind the view, and at what changed in its SQL; a right one counts as usual after two weeks"
-_TIMES_STEP = "look how the view's SQL makes this time: local time must become UTC (CONVERT_TIMEZONE); then run create_views, and the day again"
-_VALUES_STEP = "add what is wanted to the contract's list (until then its rows may be rejected) once journeys and segments know it, or mend the view"
+_VOLUME_STEP = (
+    "look at the loads of the tables behind the view, and at what changed in its SQL; what stays is usual after two weeks"
+)
+_TIMES_STEP = "mend the time in the view's SQL (local time needs CONVERT_TIMEZONE to UTC), run create_views, and the day again"
+_VALUES_STEP = (
+    "add what is wanted to the contract's list once journeys and segments know it, or mend the view; until then such rows may be "
+    "rejected (on_undeclared_value)"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class ViewState:
 
     def findings(self, feed: Feed) -> tuple[Finding, ...]:
         """What about the definition blocks."""
-        step = "put the change into the contract's SQL if it is wanted, and run create_views: it makes the view the contract's again"
+        step = "put a wanted change into the contract's SQL, and run create_views: it replaces the view by the contract's"
         return tuple(
             Finding(DEFINITION, said, step) for said in (self.definition.sentences(feed.view) if self.definition else ())
         )
@@ -58,8 +63,8 @@ class JudgedDay:
 def check_specs(feed: Feed, key: AssetKey) -> list[AssetCheckSpec]:
     """The checks of a feed's export: times are for events, values for feeds that declare some."""
     told = {
-        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys and ceilings; its times are no load's.",
-        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and no column has more different values than its max_distinct.",
+        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys, ceilings; no load's times.",
+        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and columns keep to their max_distinct.",
         TIMES_CHECK: f"{feed.time_column} is in UTC: not after {feed.loaded_at}, and not moved by whole hours.",
         VALUES_CHECK: "Columns whose values the contract declares hold no others.",
     }

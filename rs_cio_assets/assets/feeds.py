@@ -37,6 +37,7 @@ from rs_cio_assets.warehouse import Warehouse
 
 ROWS_CHECK = "every_row_is_accounted_for"
 REJECTIONS_CHECK = "rejections_within_budget"
+DAYS_NAMED = 5  # of a run of many days
 
 
 _WHAT = {
@@ -200,7 +201,7 @@ def _rejections_result(feed: Feed, reports: list[DeliveryReport]) -> AssetCheckR
         check_name=REJECTIONS_CHECK,
         passed=not rejected,
         severity=AssetCheckSeverity.ERROR if over else AssetCheckSeverity.WARN,
-        description=_rejections_text(rejected, over),
+        description=_rejections_text(feed, rejected, over),
         metadata=metadata,
     )
 
@@ -210,10 +211,17 @@ def _budgeted(report: DeliveryReport) -> int:
     return report.rejected - sum(report.rejected_by_reason.get(rule.reason, 0) for rule in (PERSON_DELETED, PERSON_MERGED))
 
 
-def _rejections_text(rejected: list[DeliveryReport], over: list[DeliveryReport]) -> str:
+def _rejections_text(feed: Feed, rejected: list[DeliveryReport], over: list[DeliveryReport]) -> str:
     if not rejected:
         return "No row was rejected."
-    text = f"{sum(r.rejected for r in rejected):,} rows were rejected and not sent; the other rows went on."
-    if over:
-        text += f" Over the feed's budget on {', '.join(r.day for r in over)}."
-    return text + " Next step: read the reasons below, mend the view or the contract, and run the day again."
+    days = [
+        f"{r.day}: {r.rejected:,} of {r.rows:,} rows were rejected and not sent "
+        f"({', '.join(f'{reason} {count:,}' for reason, count in sorted(r.rejected_by_reason.items()))})"
+        for r in rejected[:DAYS_NAMED]
+    ]
+    more = f"; and on {len(rejected) - DAYS_NAMED} more days" if len(rejected) > DAYS_NAMED else ""
+    budget = f"more than the {feed.max_rejected_share:.0%} that the feed allows" if over else "within what the feed allows"
+    return (
+        f"{'; '.join(days)}{more}; the other rows went on. That is {budget}. Next step: read the reasons below, mend the view or the "
+        "contract, and run the day again."
+    )

@@ -1,15 +1,16 @@
 """Jobs, schedules and sensors: what runs together, and when."""
 
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, CREATE_VIEWS, READ_BACK, SYNC_DAY, build_jobs
-from rs_cio_assets.automation.schedules import build_check_sensor, build_schedules
+from rs_cio_assets.automation.jobs import CANARY, CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY, build_jobs
+from rs_cio_assets.automation.schedules import build_schedules, build_sensors
 
 __all__ = [
     "CANARY",
     "CHECKS",
     "CREATE_VIEWS",
+    "READINESS",
     "READ_BACK",
     "SYNC_DAY",
-    "build_check_sensor",
     "build_jobs",
     "build_schedules",
+    "build_sensors",
 ]

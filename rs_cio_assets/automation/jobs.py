@@ -15,12 +15,14 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from rs_cio_assets.assets import export_key, feed_key, view_key
 from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
+from rs_cio_assets.readiness import READINESS_KEY
 
 CREATE_VIEWS = "create_views"
 SYNC_DAY = "sync_day"
 READ_BACK = "read_back"
 CHECKS = "checks"
 CANARY = "canary"
+READINESS = "readiness"
 
 
 def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> list[UnresolvedAssetJobDefinition]:
@@ -54,8 +56,15 @@ def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> l
             "freshness.",
         ),
     ]
+    jobs.append(
+        _job(
+            READINESS,
+            AssetSelection.assets(READINESS_KEY),
+            "Write the implementation checklist anew from what the checks said last.",
+        )
+    )
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
-        text = "Send a synthetic buyer and a synthetic browser to Customer.io, look where they land, and remove both."
+        text = "Send two made-up people to Customer.io, a buyer and a browser, look where they land, and remove both."
         jobs.append(_job(CANARY, AssetSelection.checks(*canaries), text))
     return jobs
 

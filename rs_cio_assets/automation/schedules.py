@@ -19,7 +19,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
 
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, SYNC_DAY
+from rs_cio_assets.automation.jobs import CANARY, CHECKS, READINESS, SYNC_DAY
 
 DAILY = "0 6 * * *"  # after the night's loads and the sync; the times are UTC
 HOURLY = "20 * * * *"
@@ -46,8 +46,10 @@ def _schedule(name: str, job: UnresolvedAssetJobDefinition, cron: str, descripti
     )
 
 
-def build_check_sensor(jobs: Sequence[UnresolvedAssetJobDefinition]) -> SensorDefinition:
-    """`checks_after_sync`: one run of the checks after a day's sync succeeded, for everyday business only."""
+def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[SensorDefinition]:
+    """`checks_after_sync`: one run of the checks after a day's sync succeeded, for everyday business only; and
+    `readiness_after_checks`: the checklist anew after each of them.
+    """
     by_name = {job.name: job for job in jobs}
 
     @run_status_sensor(
@@ -62,7 +64,18 @@ def build_check_sensor(jobs: Sequence[UnresolvedAssetJobDefinition]) -> SensorDe
     def checks_after_sync(context: RunStatusSensorContext) -> RunRequest | SkipReason:
         return request_after(context.dagster_run.run_id, context.dagster_run.tags, datetime.now(UTC).date())
 
-    return checks_after_sync
+    @run_status_sensor(
+        name="readiness_after_checks",
+        run_status=DagsterRunStatus.SUCCESS,
+        monitored_jobs=[by_name[CHECKS]],
+        request_job=by_name[READINESS],
+        default_status=DefaultSensorStatus.STOPPED,
+        description="Writes the readiness checklist anew after every run of the job checks.",
+    )
+    def readiness_after_checks(context: RunStatusSensorContext) -> RunRequest:
+        return RunRequest(run_key=context.dagster_run.run_id)
+
+    return [checks_after_sync, readiness_after_checks]
 
 
 def request_after(run_id: str, tags: Mapping[str, str], today: date) -> RunRequest | SkipReason:

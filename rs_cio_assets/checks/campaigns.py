@@ -38,7 +38,7 @@ def campaign_problem(
         return problem
     segment = next(segment for segment in contract.segments if segment.name == journey.audience)
     return Problem(
-        f"{name_of(campaign)} does not use segment {segment.segment_id} ({segment.name}), so it reaches people outside of its audience",
+        f"{name_of(campaign)} does not use segment {segment.segment_id} ({segment.name}), so it reaches others than its audience",
         f"add the segment to the campaign as a filter, or as a condition before its message; or mend audience in {file}",
     )
 

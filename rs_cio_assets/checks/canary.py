@@ -72,6 +72,8 @@ def _build(journey: Journey, feed: Feed, audience: Segment, contract: Contract) 
                 wait_s=config.wait_s,
                 poll_s=config.poll_s,
             )
+            if said := segment_obstacle(audience, app):  # somebody changed it meanwhile: who is in it says nothing
+                return said
             requests = app.requests
         context.log.info("%s: both canaries are deleted after %.1f s", journey.name, flight.waited_s)
         return _result(journey, audience, flight, requests)
@@ -92,8 +94,8 @@ def _purchase(contract: Contract, name: str) -> Feed:
 def _result(journey: Journey, audience: Segment, flight: Flight, requests: int) -> AssetCheckResult:
     numbers = {
         "waited (s)": round(flight.waited_s, 1),
-        "browser qualifies (0 or 1)": int(flight.is_browser_in),
-        "buyer qualifies (0 or 1)": int(flight.is_buyer_in),
+        "browser qualifies": int(flight.is_browser_in),
+        "buyer qualifies": int(flight.is_buyer_in),
         "leftovers removed": flight.leftovers_removed,
         "App API requests": requests,
     }

@@ -78,7 +78,9 @@ def _result(report: ActivitiesReport, config: FailuresConfig, duration_s: float)
     }
     kinds = Counter((found.type, found.what) for found in report.told)
     samples = {
-        "activities by type and name": [{"type": kind, "what": what, "activities": count} for (kind, what), count in kinds.most_common()],
+        "activities by type and name": [
+            {"type": kind, "what": what, "activities": count} for (kind, what), count in kinds.most_common()
+        ],
         "samples (people hashed)": [
             {"person": hashed(found.person), "type": found.type, "what": found.what} for found in report.told
         ],
@@ -91,9 +93,9 @@ def _result(report: ActivitiesReport, config: FailuresConfig, duration_s: float)
         return bad("; ".join(texts), "; ".join(steps), numbers, samples=samples)
     if report.unread:
         return not_ready(cut, more, numbers)
-    text = "Customer.io has applied everything that it accepted in the last 24 hours, and made no profile that no feed delivered."
+    text = "Customer.io has applied everything that it accepted in the last 24 hours, and made no profile by accident."
     if skipped := len(report.of(SKIPPED)):
-        text += f" {counted(skipped, 'update was', 'updates were')} passed over for newer values, as must be when an older day runs."
+        text += f" {counted(skipped, 'update was', 'updates were')} passed over for newer values, as must be."
     return good(text, numbers, samples=samples)
 
 

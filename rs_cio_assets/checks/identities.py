@@ -175,8 +175,12 @@ def _staged(around: Around, feed: Feed, day: str) -> list[Path]:
 
 
 def _unknown_people(around: Around) -> tuple[list[FeedIds], list[dict[str, str]]]:
-    """ID6: events of people who are in no people view. A feed that lets Customer.io make profiles may have some, not most."""
+    """ID6: events of people who are in no people view. A feed that lets Customer.io make profiles may have some, not most.
+
+    Identifiers of the wrong shape are ID2's matter as long as they are no more than the feed may have rejected.
+    """
     found, samples = [], []
+    odd = f"regexp_full_match(person, {literal(around.contract.workspace.identifier.pattern)}) IS NOT TRUE"
     people = around.contract.feeds_of(FeedKind.PEOPLE)
     for feed in around.contract.feeds_of(FeedKind.EVENT):
         who, at, view = sql_quoted(feed.identifier), sql_quoted(feed.time_column), view_name(feed)
@@ -199,8 +203,12 @@ def _unknown_people(around: Around) -> tuple[list[FeedIds], list[dict[str, str]]
             f"events_{feed.name}",
         )
         with open_database() as database:
-            ((wrong,),) = database.execute(f"SELECT coalesce(sum(events), 0)::BIGINT FROM {parquet([path])}").fetchall()  # noqa: S608
+            ((wrong, rejected),) = database.execute(
+                "SELECT coalesce(sum(events), 0)::BIGINT, "  # noqa: S608 - names and paths of our own
+                f"coalesce(sum(events) FILTER ({odd}), 0)::BIGINT FROM {parquet([path])}"
+            ).fetchall()
         rows = pq.read_table(all_rows)["events"][0].as_py()
+        wrong -= rejected if rejected <= feed.max_rejected_share * rows else 0
         allowed = rows / 2 if feed.unknown_person == "send" else 0
         found.append(FeedIds(feed.name, rows, wrong, wrong > allowed))
         samples += [{"person": hashed(row["person"]), "feed": feed.name, "events": row["events"]} for row in _first(path)]
@@ -225,17 +233,29 @@ def _guests_with_two_profiles(around: Around) -> Part:
             f"merges_{feed.name}",
             since=around.now - MERGES_BACK,
         )
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(_with_chains(path)) as file:
             for batch in file.iter_batches(batch_size=IDS_AT_ONCE):
                 rows = [row for row in batch.to_pylist() if row["stays"] and row["goes"]]
                 asked += len(rows)
                 guests = around.app.attributes([row["goes"] for row in rows])
                 left = [row for row in rows if row["goes"] in guests]
                 customers = around.app.attributes([row["stays"] for row in left]) if left else {}
-                pairs = [row for row in left if row["stays"] in customers]
+                pairs = [row for row in left if row["stays"] in customers or row["is_merged_on"]]
                 wrong += len(pairs)
                 samples += [{"guest": hashed(row["goes"]), "customer": hashed(row["stays"])} for row in pairs[:SAMPLES_SHOWN]]
     return Part(wrong, asked, samples[:SAMPLES_SHOWN])
+
+
+def _with_chains(path: Path) -> Path:
+    """The merges with `is_merged_on`: who stays in one was merged into somebody else by another, who has the profile now."""
+    target = path.with_suffix(".chains.parquet")
+    with open_database() as database:
+        merges = parquet([path])
+        database.execute(
+            f"COPY (SELECT *, stays IN (SELECT goes FROM {merges} WHERE goes IS NOT NULL) AS is_merged_on FROM {merges}) "  # noqa: S608
+            f"TO {literal(str(target))} (FORMAT parquet)"
+        )
+    return target
 
 
 def _emails_that_did_not_take(around: Around) -> tuple[Part, bool]:
@@ -262,7 +282,7 @@ def _emails_that_did_not_take(around: Around) -> tuple[Part, bool]:
         if person in held and str(held[person].attributes.get(EMAIL, "")).strip().lower() != email.strip().lower()
     ]
     samples = [{"person": hashed(p), "change failed": "yes" if p in failed else "not seen"} for p in differing[:SAMPLES_SHOWN]]
-    return Part(len(differing), len(wanted), samples), is_cut
+    return Part(len(differing), sum(person in held for person in wanted), samples), is_cut
 
 
 def _emails_of(around: Around, ids: Sequence[str]) -> dict[str, str]:

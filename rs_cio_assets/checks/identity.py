@@ -117,7 +117,7 @@ def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
     """Each part that is wrong, with its own next step."""
     if pairs := report.shared_emails.wrong:
         yield (
-            f"{counted(pairs, 'person shares', 'people share')} an email with somebody else: Customer.io gives it to one of them only",
+            f"{counted(pairs, 'person shares', 'people share')} another one's email: Customer.io gives it to one of them only",
             "Shared emails: merge the two in the shop, or leave one of them out of the people view",
         )
     if over := [ids for ids in report.shapes if ids.is_over]:
@@ -134,13 +134,12 @@ def _problems(report: IdentityReport) -> Iterator[tuple[str, str]]:
         )
     if guests := report.guests.wrong:
         yield (
-            f"{counted(guests, 'guest became a customer and still has', 'guests became customers and still have')} a profile of "
-            "their own: they may get every message twice",
+            f"Guests who became customers and have a profile of their own still, {guests:,}: they may get every message twice",
             "Guests: enable the merges feed, or run its days again",
         )
     if emails := report.emails.wrong:
         yield (
-            f"Of {emails:,} of {report.emails.of:,} people Customer.io has another email than was delivered: messages go elsewhere",
+            f"For {emails:,} of {report.emails.of:,} people Customer.io has another email than was sent: messages go elsewhere",
             (
                 "Emails: look one up in the activity log (failed attribute change on email), free the address or allow changes "
                 "of email by id in the workspace's settings, then run the day with resend: all"

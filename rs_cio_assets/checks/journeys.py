@@ -116,24 +116,21 @@ def journey_result(
     if faults := [(fault, n) for fault in FAULTS if (n := evidence.faults.get(fault, 0))]:
         (first, count), *others = faults
         found = ", ".join([f"{_counted(count, journey, feed)} {_WORDS[first][0]}", *(f"{n:,} {_WORDS[f][0]}" for f, n in others)])
-        text = f"{name_of(campaign)}, in {days}: {found}. {evidence.expected(*LIVE):,} were expected to get one, each once"
+        text = f"{name_of(campaign)}, in {days}: {found}. Expected to get one: {evidence.expected(*LIVE):,}"
         return bad(text, "; ".join(_WORDS[fault][1] for fault, _ in faults), numbers, samples=samples)
     has_others = evidence.others and not journey.trigger_segment
     of_others = f" {evidence.others:,} messages came of events that another source sent." if has_others else ""
     if fired:
         due = _counted(fired, journey, feed)
-        return good(f"{name_of(campaign)}, in {days}: {due} got a message, each once and in time; none is missing.{of_others}", numbers)
-    if not campaign.is_state_known:
-        return not_ready(
-            f"Customer.io does not say whether {name_of(campaign)} runs, and no message of it was seen in {days}",
-            "look at its page in Customer.io",
-            numbers,
+        return good(
+            f"{name_of(campaign)}, in {days}: {due} got a message, once and in time; none is missing.{of_others}", numbers
         )
-    if not sum(evidence.rows.values()) and not evidence.gone:
-        text = f"{name_of(campaign)} runs. Nobody was expected in {days}: by journeys/{journey.name}.sql nobody qualified.{of_others}"
+    reasons = [*_why_not_due(evidence)] if campaign.is_state_known else ["Customer.io does not say whether the campaign runs"]
+    if not reasons:
+        text = f"{name_of(campaign)} runs. Nobody was expected in {days}: journeys/{journey.name}.sql finds nobody.{of_others}"
         return good(text, numbers)
     return not_ready(
-        f"nothing to judge was due in {days} ({', '.join(_why_not_due(evidence))}).{of_others}",
+        f"nothing to judge was due in {days} ({', '.join(reasons)}).{of_others}",
         "look again when rows were delivered and the campaign's wait is over",
         numbers,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -50,7 +50,9 @@ class Hour:
 class Latency:
     """What was measured over *rows*; without rows there are no legs. *staged* are all rows of the days that were looked at.
 
-    *is_quiet*: the feed has been delivered before, its days were exported, and there is no row in them.
+    *history*: rows that were 72 h old or older when they were delivered. *launch*: rows of days before the feed's first delivery,
+    and from before its `live_from`. *is_quiet*: the feed has been delivered before, its days were exported, and there is no row
+    in them.
     """
 
     staged: int = 0
@@ -119,10 +121,16 @@ def _measure_day(
                    epoch_us(min({quoted(feed.time_column)})) AS occurred_us, epoch_us(min({quoted(feed.loaded_at)})) AS loaded_us
             FROM {rows} GROUP BY 1
         )
-        SELECT s.occurred_us, s.loaded_us, d.acked_us, {is_launch}
+        SELECT s.occurred_us, s.loaded_us, d.acked_us, {is_launch} OR s.occurred_us < {_live_us(feed)}
         FROM staged AS s INNER JOIN delivered AS d USING (row_key, occurred_us) WHERE s.loaded_us <= d.acked_us
         """  # noqa: S608 - names and paths of our own
     )
+
+
+def _live_us(feed: Feed) -> int:
+    """From when on the feed's events may trigger, in microseconds since 1970; what is older is held on purpose."""
+    live_from = feed.live_from and (feed.live_from if feed.live_from.tzinfo else feed.live_from.replace(tzinfo=UTC))
+    return (live_from - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) if live_from else 0
 
 
 def _latency(database: duckdb.DuckDBPyConnection, staged: int) -> Latency:

@@ -27,7 +27,8 @@ def note_words(database: duckdb.DuckDBPyConnection, contract: Contract, session:
     """Make the table words (customer_id, feed, said_at, loaded_at, is_blocked): everybody whose last word is that they go.
 
     A block holds until it is lifted, whatever is said in between; a deletion until its person is let in again. Of two words of
-    one second, the one that goes counts. *feed* is the one that said it. What is said after *now* is not known yet.
+    one second, the one that goes counts. *feed* is the one that said it. What is said after *now* is not known yet; what names
+    nobody, or does not say what is asked for, is rejected by the delivery and counts for nothing here.
     """
     database.execute(
         "CREATE TABLE said (feed VARCHAR, kind VARCHAR, customer_id VARCHAR, said_at TIMESTAMPTZ, loaded_at TIMESTAMPTZ, "
@@ -47,7 +48,8 @@ def note_words(database: duckdb.DuckDBPyConnection, contract: Contract, session:
         except RsCioError as error:
             raise error.at(feed.name) from None
         database.execute(
-            f"INSERT INTO said SELECT {literal(feed.name)}, {literal(feed.kind)}, * FROM {parquet([path])} WHERE said_at <= ?",  # noqa: S608
+            f"INSERT INTO said SELECT {literal(feed.name)}, {literal(feed.kind)}, * FROM {parquet([path])} "  # noqa: S608
+            "WHERE said_at <= ? AND trim(customer_id) <> '' AND is_gone IS NOT NULL",
             [now],
         )
     database.execute(

@@ -59,14 +59,14 @@ def _logic_check(logic: Logic, feed: Feed) -> AssetChecksDefinition:
                 f"The feed {feed.name} says something else than the shop's tables for {counted(report.people)} in the last "
                 f"{config.days_back} days: " + "; ".join(f"{problem} ({count:,})" for problem, count in problems)
             )
-            step = f"mend feeds/{feed.name}.sql (or logic/{logic.name}.sql, if that is wrong), run create_views and the days again"
+            step = f"mend feeds/{feed.name}.sql (or logic/{logic.name}.sql, if that is wrong), run create_views, then the days"
             return bad(text, step, numbers, samples=samples)
         if not report.rows:
             text = f"{feed.view} has no row in the last {config.days_back} days, so there was nothing to recompute"
             return not_ready(text, "look whether the warehouse is loaded, or set a larger days_back", numbers)
         return good(
-            f"{counted(report.rows, 'row', 'rows')} of the last {config.days_back} days looked at: the feed {feed.name} says what the "
-            "shop's tables say.",
+            f"{counted(report.rows, 'row', 'rows')} of the last {config.days_back} days looked at: {feed.name} says "
+            "what the shop's tables say.",
             numbers,
         )
 

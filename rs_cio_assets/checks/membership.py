@@ -53,9 +53,13 @@ class Parity:
 
 @dataclass(frozen=True)
 class Reached:
-    """Members of an audience who must not be in it: *reached*, without those *in_flight*, of so many whom it must not reach."""
+    """Members of an audience who must not be in it: *reached*, without those *in_flight*, of so many whom it must not reach.
+
+    *without_id* of the members are known by email alone: whether they are among them nobody can say.
+    """
 
     members: int
+    without_id: int
     forbidden: int
     reached: int
     in_flight: int
@@ -150,6 +154,7 @@ def find_reached(journey: Journey, audience: Segment, app: AppClient, around: Ar
         found = "SELECT customer_id FROM differing ANTI JOIN in_flight USING (customer_id)"
         return Reached(
             members=_count(database, "members") + without_id,
+            without_id=without_id,
             forbidden=_count(database, "expected_now"),
             reached=_count(database, f"({found})"),
             in_flight=_count(database, "in_flight"),

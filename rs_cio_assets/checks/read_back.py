@@ -111,7 +111,7 @@ def _result(feed: Feed, report: HeldReport, which: str, days_back: int, duration
         texts.append(f"{report.rows_that_differ:,} of {report.rows:,} {which} rows {are} not in Customer.io as they were sent")
     if report.people_with_other_counts:
         texts.append(
-            f"Of {report.people_with_other_counts:,} of {report.people:,} people Customer.io has another number of "
+            f"For {report.people_with_other_counts:,} of {report.people:,} people Customer.io has another number of "
             f"{feed.event_name} events than were delivered in the last {days_back} days"
         )
     step = (

@@ -135,6 +135,13 @@ def _result(segment: Segment, parity: Parity, requests: int, table: str) -> Asse
         f"{side} (sample, people hashed)": [{"person": person} for person in people] for side, people in parity.samples.items()
     }
     on_their_way = f" {parity.in_flight:,} more changed too recently to be counted." if parity.in_flight else ""
+    if parity.in_flight and different <= tolerated and not min(parity.members, parity.expected):
+        return not_ready(
+            f"segment {segment.segment_id} ({segment.name}) has {counted(parity.members, 'member', 'members')}, the warehouse "
+            f"expects {parity.expected:,}, and all in whom they differ are on their way: nobody is left to compare",
+            f"run this check again when the sync has delivered them and {segment.lag_minutes} minutes have passed",
+            numbers,
+        )
     if different <= tolerated:
         held = f"Segment {segment.segment_id} ({segment.name}) has {counted(parity.members, 'member', 'members')}"
         return good(
@@ -148,14 +155,14 @@ def _result(segment: Segment, parity: Parity, requests: int, table: str) -> Asse
         f"{parity.missing:,} missing who belong in it, {parity.extra:,} in it who do not belong."
     )
     if parity.without_id:
-        text += f" Of these, {counted(parity.without_id, 'member has', 'members have')} no id: Customer.io knows them by email alone."
+        text += f" Of these, {counted(parity.without_id, 'member has', 'members have')} no id: Customer.io knows an email alone."
     return bad(text + on_their_way, _next_step(segment, parity, table), numbers, samples=samples)
 
 
 def _next_step(segment: Segment, parity: Parity, table: str) -> str:
     steps = []
     if parity.never_delivered:
-        steps.append(f"backfill the people feed (job sync_day): {parity.never_delivered:,} of the missing never reached Customer.io")
+        steps.append(f"backfill people (job sync_day): {parity.never_delivered:,} of the missing were never delivered")
     if parity.missing > parity.never_delivered or parity.extra:
         who = f"the people in {DIFFERENCES}" if table == DIFFERENCES else "those of the file that metadata names"
         steps.append(

@@ -11,7 +11,7 @@ from pydantic import Field
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.membership import Reached, find_reached
-from rs_cio_assets.checks.results import bad, counted, good
+from rs_cio_assets.checks.results import bad, counted, good, warned
 from rs_cio_assets.checks.returned import Returned, find_returned
 from rs_cio_assets.checks.segments import nothing_delivered, segment_obstacle
 from rs_cio_assets.checks.whereabouts import Around
@@ -55,7 +55,7 @@ def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Co
         asset=feed_key(feed.name),
         name=f"{journey.name}_reaches_nobody_it_must_not",
         description=(
-            f"Looks among everybody in {audience.name} for people whom {journey.name} must never reach, by the warehouse's tables."
+            f"Looks among all of {audience.name} for people whom {journey.name} must never reach, by the warehouse's tables."
             f" Red means that the journey would write to them.\n\n{journey.description}"
         ),
         pool="customerio_app",
@@ -87,6 +87,7 @@ def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Co
 def _reached_result(journey: Journey, audience: Segment, found: Reached, requests: int) -> AssetCheckResult:
     numbers = {
         "members": found.members,
+        "members without an id": found.without_id,
         "people it must not reach": found.forbidden,
         "people reached": found.reached,
         "in flight": found.in_flight,
@@ -94,8 +95,16 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
         "own time (s)": round(found.own_s, 3),
     }
     on_their_way = (
-        f" Not counted: {counted(found.in_flight)} in it whose latest rows have not arrived in Customer.io yet." if found.in_flight else ""
+        f" Not counted: {counted(found.in_flight)} in it whose latest rows are on their way." if found.in_flight else ""
     )
+    if found.without_id and not found.reached:
+        return warned(
+            f"{found.without_id:,} of the {counted(found.members, 'member', 'members')} of {audience.name} have no id, so nobody "
+            f"can say whether {journey.name} must not reach them. None of the others is among the {found.forbidden:,} whom it "
+            f"must not reach.{on_their_way}",
+            f"leave people without an id out of segment {audience.segment_id}, or find the source that makes such profiles",
+            numbers,
+        )
     if not found.reached:
         return good(
             f"None of the {found.members:,} people in {audience.name} is among the {found.forbidden:,} whom {journey.name} "
@@ -159,14 +168,14 @@ def _gone_result(found: Returned, requests: int) -> AssetCheckResult:
     if not found.back:
         none = f"None of the {found.asked:,} people who asked to go has a profile in Customer.io."
         return good(f"{none if found.asked else 'Nobody has asked to be deleted or blocked.'}{rest}", numbers)
+    has = "has" if found.back == 1 else "have"
     never = (
         f"run the days of the deletion and suppression feeds that were never delivered (they hold {counted(found.undelivered)}); "
         if found.undelivered
         else ""
     )
     return bad(
-        f"{found.back:,} of {found.asked:,} people who asked to be deleted or blocked {'has' if found.back == 1 else 'have'} a profile in "
-        f"Customer.io.{rest}",
+        f"{found.back:,} of {found.asked:,} people who asked to be deleted or blocked {has} a profile in Customer.io.{rest}",
         f"{never}find the source that makes these profiles anew (their activity log names it), stop it, then delete them again",
         numbers,
         samples={"back (sample, people hashed)": [{"person": person} for person in found.sample]},

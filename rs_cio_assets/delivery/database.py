@@ -53,7 +53,7 @@ def open_database() -> Iterator[duckdb.DuckDBPyConnection]:
                 raise _unreadable(error) from None
             raise StoreRefused(
                 f"the day does not fit into {MEMORY_LIMIT} of memory and the temporary folder ({type(error).__name__})",
-                next_step="free space in the temporary folder (TMPDIR) and run the day again",
+                next_step="free space in the temporary folder (TMPDIR) and run it again",
             ) from None
         except duckdb.Error as error:
             raise _unreadable(error) from None

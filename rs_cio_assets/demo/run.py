@@ -30,7 +30,16 @@ from rs_cio_assets.sandbox.shop import ShopState, advance_shop, ensure_shop, loa
 from rs_cio_assets.settings import Settings, environment, load_settings
 from rs_cio_assets.store import load_manifest, open_store
 from rs_cio_assets.summary import FeedTotals, add_up, checks_table, feeds_table
-from rs_cio_assets.sync import JobOutcome, create_views, days_between, read_back, run_checks, sync_days, sync_feed
+from rs_cio_assets.sync import (
+    JobOutcome,
+    create_views,
+    days_between,
+    read_back,
+    run_checks,
+    sync_days,
+    sync_feed,
+    write_readiness,
+)
 
 SEED = 20_261_124
 SHOP_AGE_DAYS = 120  # long enough for people who became inactive, short enough to bring all of them in seconds
@@ -136,7 +145,7 @@ class Demo:
         self.console.print("[bold]5/5[/] Checks: asking the warehouse and Customer.io whether they say the same")
         checked = (run_checks if self.has_journeys else read_back)(self.defs, self.instance)
         self._say_failures(checked)
-        return [*outcomes, checked]
+        return [*outcomes, checked, write_readiness(self.defs, self.instance)]
 
     def history(self) -> Iterator[JobOutcome]:
         """The days asked for, and everybody whose latest change is older: a segment is right only with all people."""

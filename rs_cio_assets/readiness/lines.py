@@ -203,7 +203,8 @@ def _line(question: _Question, evidence: Sequence[Evidence], facts: Facts, now: 
     if len(fresh) < len(passed):
         counts.append(f"{len(passed) - len(fresh)} of them older than {LONGEST_AGE.days} days")
     words = [fact, f"checks: {', '.join(counts) or 'none'}"]
-    words += [f"{item.asset}: {item.check}: {item.text}" for item in by_verdict[Verdict.FAILED]]
+    told = by_verdict[Verdict.FAILED] + by_verdict[Verdict.NOT_READY]
+    words += [f"{item.asset}: {item.check}: {item.text}" for item in told]
     oldest = min((item.at for item in passed if item.at), default=None)
     return Line(question.item, state, "; ".join(words), oldest, "" if state is State.READY else question.next_step)
 

@@ -39,9 +39,9 @@ class DefinitionDifference:
         if self.diff:
             changed = [line for line in self.diff if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
             first = " / ".join(" ".join(line.split())[:120] for line in changed[:2])
-            sentences.append(f"{view} was replaced outside of create_views; the first difference (- as created, + as it is now): {first}")
+            sentences.append(f"{view} was replaced outside of create_views; the first difference (- created, + now): {first}")
         if self.is_sql_changed:
-            sentences.append(f"the contract's SQL changed since {view} was created")
+            sentences.append(f"the contract's SQL changed since {view} was created: run create_views")
         return tuple(sentences)
 
 
@@ -65,8 +65,10 @@ def compare_definition(session: Session, feed: Feed, store: Store) -> Definition
         return None
     created, found = (text and text.rstrip("; \n").splitlines() for text in (record.definition, read_definition(session, feed)))
     diff: list[str] = []
-    if created and found:
-        diff = list(difflib.unified_diff(created, found, "created by create_views", "in the warehouse now", lineterm="", n=1))
+    if created:  # what has no definition now is a table in the view's place
+        diff = list(
+            difflib.unified_diff(created, found or [], "created by create_views", "in the warehouse now", lineterm="", n=1)
+        )
     return DefinitionDifference(record.sql_sha256 != _sha256(feed), tuple(diff[:DIFF_LINES]))
 
 

@@ -50,7 +50,7 @@ def test_a_purchase_takes_the_buyer_out_and_leaves_the_browser_in(shop: Shop):
     """The guide's proof: good, with the same numbers each time; both people are gone, their notes too."""
     found = run(shop, wait_s=30)
     assert found.verdict(CHECK) == "good", found
-    assert found.text(CHECK) == "Who bought is not in carts, who did not is. Both canaries are deleted."
+    assert found.text(CHECK) == "The canary who bought is not in carts, the one who did not is. Both are deleted again."
     assert list(found.numbers(CHECK)) == [
         "waited (s)",
         "browser qualifies",

@@ -123,7 +123,7 @@ def test_lost_attributes_and_lost_events_are_named_and_stay_red_for_a_day(desk: 
         assert numbers["failed_attribute_change (24 h)"] == 3
         assert numbers["failed_event (24 h)"] == 2
         assert numbers["new since the last look"] == new
-        assert sorted(run.column(NAME, "what", "what")) == ["Order Completed", "tier"]
+        assert sorted(run.column(NAME, "activities by type and name", "what")) == ["Order Completed", "tier"]
 
 
 def test_what_failed_is_told_for_a_day_and_not_again(desk: Desk):
@@ -144,9 +144,9 @@ def test_accidental_profiles_are_red_and_others_are_not(desk: Desk):
     run = desk.check()
     evaluation = run.evaluations[NAME]
     assert not evaluation.passed
-    assert "1 profiles were made of people whom no people feed has delivered" in (evaluation.description or "")
-    assert run.column(NAME, "what", "what") == ["a bare profile, as an event makes it"]
-    assert run.numbers(NAME)["of them without our id"] == 1
+    assert "1 profile was made in Customer.io of people whom no people feed has delivered" in (evaluation.description or "")
+    assert run.column(NAME, "activities by type and name", "what") == ["a bare profile, as an event makes it"]
+    assert run.numbers(NAME)["profiles created without an id of ours"] == 1
     desk.send(identify("X0000088", timestamp=old))
     assert len(desk.look(NOW).told) == 1, "a filled profile may be one that is being delivered at this moment"
     assert {found.what for found in desk.look(NOW + timedelta(minutes=9)).told} == {
@@ -171,7 +171,7 @@ def test_skipped_updates_are_counted_and_red_only_where_somebody_wants_it(desk: 
     desk.send(identify("C0000001", timestamp=int((NOW - timedelta(days=1)).timestamp())))
     run = desk.check()
     assert run.evaluations[NAME].passed
-    assert "1 updates were passed over for newer values" in (run.evaluations[NAME].description or "")
+    assert "1 update was passed over for newer values" in (run.evaluations[NAME].description or "")
     assert run.numbers(NAME)["skipped_update (24 h)"] == 1
     assert not desk.check(is_skipped_bad=True).evaluations[NAME].passed
 

@@ -120,7 +120,7 @@ def test_tm10_a_load_that_has_stalled_is_red_in_dagster(warehouse: Settings):
     run_sql(warehouse, ("INSERT INTO freshness_test.folk VALUES ('ada', %s, %s)", [loaded, loaded]))
     found = of(run(warehouse))
     assert {feed: evaluation.passed for feed, evaluation in found.items()} == {"orders": False, "folk": True}
-    assert "Nothing has been loaded into freshness_test.orders for 49.0 h" in (found["orders"].description or "")
+    assert "Nothing new has been loaded into freshness_test.orders for 49.0 h" in (found["orders"].description or "")
 
 
 def test_an_empty_warehouse_is_not_ready_and_a_missing_view_fails(warehouse: Settings):

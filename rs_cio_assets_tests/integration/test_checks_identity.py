@@ -158,7 +158,9 @@ def test_when_all_agree_it_is_green_and_says_how_much_it_compared(desk: Desk):
     run = desk.check()
     assert run.failures == ()
     assert run.evaluations[NAME].passed
-    assert run.evaluations[NAME].description == "Identities agree: 5 people, 10 events, 5 emails were compared."
+    assert run.evaluations[NAME].description == (
+        "Identities agree: 5 people, 10 events of the last 14 days, 5 emails and 1 merged guests were compared."
+    )
     numbers = run.numbers(NAME)
     assert (numbers["guests asked for"], numbers["guests with two profiles"]) == (1, 0)
     assert not [label for label in numbers if "not asked" in label]
@@ -180,11 +182,11 @@ def test_every_fault_is_in_one_red_result_with_its_own_next_step(desk: Desk):
     assert (evaluation.passed, evaluation.severity.value) == (False, "ERROR")
     description = evaluation.description or ""
     for words in (
-        "1 people share their email with another person",
+        "1 person shares another one's email",
         "wrong shape in orders (2 of 13 rows, 15%)",
         "Events of people who are in no people view, in orders (3 of 13 rows, 23%)",
-        "1 guests became customers and still have a profile of their own",
-        "2 of 6 people have another email in Customer.io",  # the one that is frozen, and the one whose address is taken
+        "Guests who became customers and have a profile of their own still, 1:",
+        "For 2 of 6 people Customer.io has another email",  # the one that is frozen, and the one whose address is taken
         "Guests: enable the merges feed",
         "Emails: look one up",
     ):
@@ -299,7 +301,7 @@ def test_without_a_merges_feed_it_says_so(desk: Desk):
     said = {label: value.value for label, value in evaluation.metadata.items() if "not asked" in label}
     assert said == {
         "guests: not asked": "the contract has no merges feed, so nobody knows which guests became customers",
-        "shapes: not asked": "no feed was exported in these days",
+        "identifiers: not asked": "no feed was exported in these days",
     }
 
 

@@ -144,9 +144,9 @@ def test_all_fired(world: World):
 @pytest.mark.parametrize(
     ("faults", "label", "said"),
     [
-        ({"silent_journeys": [1]}, "did not fire", "1 Order Completed delivery got no message"),
-        ({"doubled_journeys": [1]}, "fired twice", "1 Order Completed delivery got a message more than once"),
-        ({"late_journeys": {"1": 7_200}}, "fired late", "1 Order Completed delivery got it too late"),
+        ({"silent_journeys": [1]}, "did not fire", "1 Order Completed event got no message"),
+        ({"doubled_journeys": [1]}, "fired twice", "1 Order Completed event got a message more than once"),
+        ({"late_journeys": {"1": 7_200}}, "fired late", "1 Order Completed event got a message too late"),
     ],
 )
 def test_jr1_a_journey_that_does_not_fire_fires_late_or_twice(world: World, faults: dict[str, Any], label: str, said: str):
@@ -168,7 +168,7 @@ def test_jr1_history_must_not_fire(world: World):
     world.order(1, 100 * HOUR, 20 * HOUR, arrived=50 * HOUR)
     found = world.evaluation()
     assert (found.passed, numbers(found)["history that fired"]) == (False, 1)
-    assert "1 Order Completed delivery had been history, which must not fire" in (found.description or "")
+    assert "1 Order Completed event got a message although delivered as history" in (found.description or "")
 
 
 def test_history_that_did_not_fire_is_as_it_must_be(world: World):
@@ -199,7 +199,7 @@ def test_sg3_and_nm1_a_campaign_that_is_off_gone_or_listens_to_another_name(
     found = world.evaluation()
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
     assert said in (found.description or "")
-    assert ("1 Order Completed delivery got no message" in (found.description or "")) is (campaign is not None)
+    assert ("1 Order Completed event got no message" in (found.description or "")) is (campaign is not None)
 
 
 def test_a_quiet_journey_is_green_and_says_why(world: World):

@@ -174,7 +174,7 @@ def test_a_red_check_says_what_for_how_many_and_what_to_do(shop: Shop):
     assert not money.passed
     assert run.evaluations["logic_paid_orders"].passed
     assert FLAG in (orders.description or "")
-    assert "mend order_completed.sql" in (orders.description or "")
+    assert "mend feeds/order_completed.sql" in (orders.description or "")
     assert MONEY in (money.description or "")
     assert LAST in (money.description or "")
     assert run.numbers("logic_kept_money")["people concerned"] > 10

@@ -86,7 +86,7 @@ def test_a_segment_that_holds_whom_it_should_is_good(synced: Shop):
     """Full membership equals the SQL: good, with the numbers that plot; the table of differences is empty."""
     found = run(synced)
     assert found.verdict(CHECK) == "good", found
-    assert found.text(CHECK) == "Segment 1 has 3 members, the warehouse expects 3; 0 differ (0 tolerated)."
+    assert found.text(CHECK) == "Segment 1 (loyal) has 3 members, the warehouse expects 3; 0 differ (0 tolerated)."
     numbers = found.numbers(CHECK)
     assert list(numbers) == LABELS
     assert (numbers["members"], numbers["expected"], numbers["App API requests"]) == (3, 3, 3)
@@ -125,7 +125,7 @@ def test_people_who_were_never_delivered_have_a_next_step_of_their_own(synced: S
     synced.load(FOLK, person(5))
     found = run(synced)
     assert found.verdict(CHECK) == "bad"
-    assert found.text(CHECK).endswith("Next step: backfill the people feed (job sync_day): 1 of the missing were never delivered")
+    assert found.text(CHECK).endswith("Next step: backfill people (job sync_day): 1 of the missing were never delivered.")
 
 
 def test_who_is_on_their_way_is_counted_apart(synced: Shop):

@@ -71,6 +71,7 @@ def test_a_buyer_whom_customerio_took_out_is_no_finding(shop: Shop):
     assert found.text(REACHES) == "None of the 2 people in carts is among the 1 whom cart_recovery must not reach."
     assert list(found.numbers(REACHES)) == [
         "members",
+        "members without an id",
         "people it must not reach",
         "people reached",
         "in flight",
@@ -92,7 +93,8 @@ def test_a_buyer_in_the_cart_recovery_audience_is_caught(shop: Shop):
     found = run(shop, NO_LEAVING)
     assert found.verdict(REACHES) == "bad"
     assert found.text(REACHES).startswith(
-        "1 person in carts must not be reached by cart_recovery. Next step: pause campaign 7; look up one of these people"
+        "1 person in carts must not be reached by cart_recovery, and would get its message (3 in all are in it). "
+        "Next step: pause campaign 7; look up one of these people"
     )
     assert len(found.numbers(REACHES)["reached (sample, people hashed)"].records) == 1
 
@@ -118,7 +120,7 @@ def test_a_buyer_whose_order_is_on_its_way_is_counted_apart(shop: Shop):
     shop.load(ORDERS, row(1, loaded_at=NOW - HOUR))
     found = run(shop, NO_LEAVING)
     assert found.verdict(REACHES) == "good"
-    assert "1 more are in it whose latest rows have not arrived" in found.text(REACHES)
+    assert "1 person in it whose latest rows are on their way" in found.text(REACHES)
 
 
 @pytest.mark.parametrize(("build_seconds", "verdict"), [(900, "not ready"), (None, "bad")], ids=["being built", "not there"])
@@ -158,7 +160,7 @@ def test_a_deleted_person_whom_another_source_made_anew_is_caught(shop: Shop):
     found = run(shop, ONLY_LEAVING)
     assert found.verdict(WHO_LEFT_STAYS_GONE) == "bad"
     assert found.text(WHO_LEFT_STAYS_GONE).startswith(
-        "1 of 2 people who asked to be deleted or blocked have a profile in Customer.io. Next step: find the source"
+        "1 of 2 people who asked to be deleted or blocked has a profile in Customer.io. Next step: find the source"
     )
     assert len(found.numbers(WHO_LEFT_STAYS_GONE)["back (sample, people hashed)"].records) == 1
 
@@ -179,7 +181,7 @@ def test_a_wish_that_never_arrived_is_caught_and_a_new_one_is_on_its_way(shop: S
     found = run(shop, ONLY_LEAVING)
     numbers = found.numbers(WHO_LEFT_STAYS_GONE)
     assert (numbers["people back"], numbers["never delivered"], numbers["on their way out"]) == (1, 1, 1)
-    assert "Next step: run the days of the deletion and suppression feeds that were never delivered (1 person)" in found.text(
+    assert "run the days of the deletion and suppression feeds that were never delivered (they hold 1 person)" in found.text(
         WHO_LEFT_STAYS_GONE
     )
 

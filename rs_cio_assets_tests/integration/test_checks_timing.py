@@ -168,7 +168,7 @@ def measured(to_warehouse: float, from_warehouse: float) -> Latency:
     p95 = {TO_WAREHOUSE: to_warehouse, FROM_WAREHOUSE: from_warehouse, WHOLE: to_warehouse + from_warehouse}
     legs = {name: Leg(minutes / 2, minutes, 2 * minutes) for name, minutes in p95.items()}
     hours = (Hour(3, 10, p95), Hour(4, 10, {name: minutes / 4 for name, minutes in p95.items()}))
-    return Latency(20, 20, 3, 4, legs, hours)
+    return Latency(20, 20, 1, 4, legs, hours)
 
 
 @pytest.mark.parametrize(("minutes", "is_kept"), [(119, True), (120, True), (120.5, False)])
@@ -184,7 +184,7 @@ def test_a_broken_promise_is_told_to_a_marketer():
     assert result.description == (
         "cart recovery promises 2 h; Order Completed reaches Customer.io after 5 h 40 min at p95. Next step: use real-time "
         "tracking to start it and this feed to suppress it; or run the sync more often (most of the time passes after the "
-        "warehouse has the row)"
+        "warehouse has the row); or promise less (starts_within_hours in journeys/cart_recovery.yaml)."
     )
     assert "load the warehouse more often" in (promise_result(CART, ORDERS, measured(300, 40), 7).description or "")
 
@@ -201,9 +201,9 @@ def test_the_plot_has_a_bar_for_each_hour():
 def test_nothing_measured_is_not_ready_with_the_same_numbers():
     """Neither green nor red, and it says what was left out."""
     empty = Latency(staged=9, history=3, launch=6)
-    for result in (latency_result(ORDERS, empty, 7), promise_result(CART, ORDERS, empty, 7)):
+    for result in (latency_result(ORDERS, empty, 7), promise_result(CART, FOLK, empty, 7)):
         assert (result.passed, result.severity) == (False, AssetCheckSeverity.WARN)
-        assert "9 rows staged, 6 from the launch's backfill, 3 history" in (result.description or "")
+        assert "9 rows were exported, 6 delivered by the first backfill, 3 as history" in (result.description or "")
     labels = [label for label in latency_result(ORDERS, measured(1, 1), 7).metadata if label != BY_HOUR]
     assert list(latency_result(ORDERS, empty, 7).metadata) == labels
 

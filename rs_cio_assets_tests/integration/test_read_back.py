@@ -228,9 +228,9 @@ def test_what_was_sent_is_green_and_says_how_much_was_looked_at(synced: Synced):
     checks = synced.checks()
     assert {name for name, check in checks.items() if check.is_passed} == GREEN, checks
     assert {name: check.description for name, check in checks.items()} == {
-        "folk": "All 6 sampled rows are in Customer.io as they were sent.",
-        "orders": "All 6 sampled rows are in Customer.io as they were sent.",
-        "pauses": "All 2 sampled rows are in Customer.io as they were sent.",
+        "folk": "All 6 sampled rows are in Customer.io as they were sent (today and the 14 days before).",
+        "orders": "All 6 sampled rows are in Customer.io as they were sent (today and the 14 days before).",
+        "pauses": "All 2 sampled rows are in Customer.io as they were sent (today and the 14 days before).",
     }
 
 
@@ -282,8 +282,8 @@ def test_what_differs_in_customerio_is_red_with_how_many(
     checks = synced.checks()
     assert {name for name, check in checks.items() if not check.is_passed} == set(red)
     for name, count in red.items():
-        rows = len(ROWS[name])
-        assert checks[name].description.startswith(f"{count} of {rows} sampled rows are not in Customer.io as they were sent.")
+        rows, are = len(ROWS[name]), "is" if count == 1 else "are"
+        assert checks[name].description.startswith(f"{count} of {rows} sampled rows {are} not in Customer.io as they were sent.")
         assert "Next step" in checks[name].description
         assert checks[name].is_error
     assert said in synced.shown
@@ -297,7 +297,7 @@ def test_a_complete_look_asks_for_every_row_and_counts_its_requests(synced: Sync
     synced.send(of("C0000003", "identify", attributes={"tier": "none"}))
     people, orders = synced.check("folk", is_complete=True), synced.check("orders", is_complete=True)
     assert not people.evaluations[NAME].passed
-    assert "1 of 6 delivered rows are not in Customer.io as they were sent" in (people.evaluations[NAME].description or "")
+    assert "1 of 6 delivered rows is not in Customer.io as they were sent" in (people.evaluations[NAME].description or "")
     assert (people.numbers(NAME)["rows asked for"], people.numbers(NAME)["App API requests"]) == (6, 1)
     numbers = orders.numbers(NAME)
     assert orders.evaluations[NAME].passed
@@ -309,11 +309,11 @@ def test_a_complete_look_asks_for_every_row_and_counts_its_requests(synced: Sync
     ("operations", "people", "words"),
     [
         ([of("C0000009", "delete")], 0, "All 6 sampled rows"),
-        ([event("O1", attributes={"order_id": "O99"})], 1, "1 of 2 people have another number of Order Completed events"),
+        ([event("O1", attributes={"order_id": "O99"})], 1, "For 1 of 2 people Customer.io has another number of Order Completed"),
         ([event("O0", attributes={"order_id": "O98"}), event("O1", attributes={"order_id": "O99"})], 2, "2 of 2 people"),
         ([event("O1", attributes={"order_id": "O99"}, timestamp=1_700_000_000)], 0, "All 6 sampled rows"),
         ([event("O1", attributes={"order_id": "O99"}, timestamp=int(datetime.now(UTC).timestamp()))], 0, "All 6 sampled rows"),
-        ([of("C0000001", "delete"), event("O1")], 1, "1 of 2 people have another number"),
+        ([of("C0000001", "delete"), event("O1")], 1, "For 1 of 2 people Customer.io has another number"),
     ],
     ids=["as many as delivered", "a stray one", "two people's", "before the days", "today, under way", "fewer"],
 )
@@ -333,7 +333,7 @@ def test_the_number_of_events_of_a_person_is_that_which_was_delivered(
     [
         ({}, False, "None of these days has been exported"),
         (ROWS, False, "rows were exported and none was delivered"),
-        ({name: [] for name in ROWS}, True, "The warehouse has no row in the 1 days that were exported"),
+        ({name: [] for name in ROWS}, True, "The warehouse has no row in the 1 day that was exported"),
     ],
     ids=["nothing exported", "nothing delivered", "nothing in the warehouse"],
 )

@@ -26,6 +26,8 @@ from rs_cio_assets.checks.campaigns import campaign_problem
 from rs_cio_assets.checks.evidence import Evidence, Span, What
 from rs_cio_assets.checks.firing import Sources, look_at_journey
 from rs_cio_assets.checks.journeys import journey_result
+from rs_cio_assets.checks.latency import FROM_WAREHOUSE, TO_WAREHOUSE, WHOLE, Latency, Leg, measure_latency
+from rs_cio_assets.checks.timing import promise_result
 from rs_cio_assets.contract import load_contract
 from rs_cio_assets.customerio import Campaign
 from rs_cio_assets.errors import MismatchError
@@ -46,6 +48,7 @@ from rs_cio_assets_tests.journey_evidence import (
     note,
     order_key,
 )
+from rs_cio_assets_tests.staging import stage
 from rs_cio_assets_tests.unit import test_readiness as usual
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -164,16 +167,15 @@ def test_two_journeys_are_two_that_fire_in_time_and_not_four_promises():
     """The trigger line asks for both answers of the same two journeys."""
     feed = "customerio/feeds/order_completed"
     others = [item for item in usual.all_good() if "journey_" not in item.check]
-    promises = [usual.passed(feed, f"journey_{n}_keeps_its_promise") for n in ("a", "b", "c", "d")]
-    line = readiness([*others, *promises], usual.facts(), usual.NOW)[6]
-    assert line.state is State.NOT_READY
-    mixed = [
-        usual.passed(feed, name)
-        for name in ("journey_a_fires", "journey_b_fires", "journey_c_keeps_its_promise", "journey_d_keeps_its_promise")
-    ]
-    assert readiness([*others, *mixed], usual.facts(), usual.NOW)[6].state is State.NOT_READY
-    both = [usual.passed(feed, f"journey_{n}_{what}") for n in ("a", "b") for what in ("fires", "keeps_its_promise")]
-    assert readiness([*others, *both], usual.facts(), usual.NOW)[6].state is State.READY
+    every = [f"journey_{journey}_{what}" for journey in "abcd" for what in ("fires", "keeps_its_promise")]
+    for passed, state in (
+        ({name for name in every if name.endswith("promise")}, State.NOT_READY),
+        ({every[0], every[2], every[5], every[7]}, State.NOT_READY),
+        ({*every[0:3]}, State.NOT_READY),
+        ({*every[2:6]}, State.READY),
+    ):
+        asked = [replace(usual.passed(feed, n), verdict=Verdict.PASSED if n in passed else Verdict.NOT_READY) for n in every]
+        assert readiness([*others, *asked], usual.facts(), usual.NOW)[6].state is state
 
 
 def test_days_without_a_row_are_no_tested_backfill_of_people(tmp_path: Path):
@@ -232,3 +234,25 @@ def test_people_who_are_known_by_email_are_not_asked_for_by_id():
     names = {key.name for check in build_checks(by_email, has_canary=True) for key in check.check_keys}
     assert {"fresh", "latency"} <= names
     assert not {n for n in names if n.startswith(("segment_", "canary_", "who_left", "identities", "customerio_"))}
+
+
+@pytest.mark.parametrize(("rows", "history", "is_good"), [(95, 5, True), (95, 6, False), (0, 9, False)])
+def test_events_that_were_held_keep_no_promise(rows: int, history: int, is_good: bool):
+    """What came too late to start anything was left out of the measure: 94 of 100 in time are not 95."""
+    leg = Leg(60, 90, 100)
+    legs: dict[str, Leg] = {TO_WAREHOUSE: leg, FROM_WAREHOUSE: leg, WHOLE: leg} if rows else {}
+    measured = Latency(staged=200, rows=rows, history=history, launch=50, legs=legs)
+    result = promise_result(journey_of(), ORDERS, measured, 7)
+    assert (result.passed, (result.description or "").startswith("Not ready")) == (is_good, False)
+
+
+def test_what_is_older_than_the_feed_s_live_from_is_history_on_purpose(tmp_path: Path):
+    """TM8: it is held so that it starts nothing, so it breaks no promise."""
+    at, store = NOW - 5 * DAY, LocalStore(tmp_path / "store")
+    stage(store, ORDERS, at.date().isoformat(), [{**dict.fromkeys(("occurred_at", "loaded_at"), at), "order_id": "O1"}], tmp_path)
+    note(store, ORDERS, "0" * 32, at, at - DAY, tmp_path)
+    note(store, ORDERS, order_key("O1"), at, at + 3 * DAY, tmp_path)
+    for live_from, counts in ((None, (1, 0)), (at + HOUR, (0, 1)), ((at + HOUR).replace(tzinfo=None), (0, 1)), (at, (1, 0))):
+        feed = ORDERS.model_copy(update={"live_from": live_from})
+        found = measure_latency(feed, contract_with(journey_of()), store, NOW, 7)
+        assert (found.history, found.launch) == counts

@@ -201,7 +201,7 @@ PUBLISHED: dict[str, Any] = {
     "event_name": "Order Completed",
 }
 STARTED = PUBLISHED["first_started"]
-MINIMAL = Campaign(7, "", is_running=True, event_name=None, trigger_segment_ids=())
+MINIMAL = Campaign(7, "", is_running=True, event_name=None, trigger_segment_ids=(), is_state_known=False)
 
 
 def test_campaigns_are_read_as_published():

@@ -16,7 +16,7 @@ import time_machine
 from dagster import AssetCheckKey, AssetKey, Definitions
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
-from rs_cio_assets.automation import CANARY, CREATE_VIEWS, READ_BACK, SYNC_DAY
+from rs_cio_assets.automation import CANARY, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.automation import CHECKS as CHECKS_JOB
 from rs_cio_assets.checks import READ_BACK_CHECK
 from rs_cio_assets.contract import SHIPPED, FeedKind, load_contract
@@ -143,7 +143,7 @@ def test_every_job_runs_in_one_process_and_has_its_assets():
     """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
     jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
     assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
-    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, "__ASSET_JOB"}
+    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, READINESS, "__ASSET_JOB"}
     assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {view_key(name) for name in FEEDS}
     synced = {key(name) for name in FEEDS for key in (export_key, feed_key)}
     assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
@@ -170,7 +170,12 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
     """Nothing is enabled by accident; each says what it does and is in the README."""
     repository = DEFINITIONS.get_repository_def()
     automation = [*repository.schedule_defs, *repository.sensor_defs]
-    assert {found.name for found in automation} == {"checks_daily", "canary_hourly", "checks_after_sync"}
+    assert {found.name for found in automation} == {
+        "checks_daily",
+        "canary_hourly",
+        "checks_after_sync",
+        "readiness_after_checks",
+    }
     assert {found.default_status.value for found in automation} == {"STOPPED"}
     assert all(found.description for found in automation)
     assert {name for name, _ in table(r"schedule or sensor \(off until you turn it on\)")} == {found.name for found in automation}

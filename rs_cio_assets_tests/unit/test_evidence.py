@@ -172,7 +172,7 @@ def test_deliveries_before_the_campaign_was_started_do_not_count(tmp_path: Path)
     for number, after in ((1, HOUR - timedelta(seconds=1)), (2, HOUR)):
         look.expect(f"O{number}", NOW - 2 * DAY - HOUR)
         look.deliver(f"O{number}", NOW - 2 * DAY - HOUR, after)
-    assert look.evidence().rows == {What.MISSING: 1}
+    assert look.evidence().rows == {What.MISSING: 1, What.BEFORE_START: 1}
 
 
 def test_who_is_gone_or_wants_no_messages_is_not_missed(tmp_path: Path):
@@ -296,24 +296,24 @@ def test_the_campaign_is_started_by_our_segment(campaign: Campaign, said: str | 
 @pytest.mark.parametrize(
     ("evidence", "verdict", "said"),
     [
-        (Evidence({What.FIRED: 2}, messages=2), "good", "2 Order Completed deliveries fired, each once and in time"),
+        (Evidence({What.FIRED: 2}, messages=2), "good", "2 Order Completed events got a message, once and in time"),
         (Evidence({What.FIRED: 2}, messages=9, others=7), "good", "7 messages came of events that another source sent"),
         (Evidence(), "good", "Nobody was expected"),
-        (Evidence({What.NOT_DUE: 1, What.NOT_DELIVERED: 2}), "not ready", "1 not due yet, 2 not delivered"),
-        (Evidence({What.HISTORY: 5}), "not ready", "5 history"),
-        (Evidence(gone=1), "not ready", "1 of people who are gone"),
-        (Evidence({What.MISSING: 3}, {What.MISSING: 3}, 4, 4), "bad", "3 Order Completed deliveries got no message"),
+        (Evidence({What.NOT_DUE: 1, What.NOT_DELIVERED: 2}), "not ready", "1 not due yet, 2 not delivered to Customer.io"),
+        (Evidence({What.HISTORY: 5}), "not ready", "5 delivered as history (72 hours old or older)"),
+        (Evidence(gone=1), "not ready", "1 of people who were merged, deleted or blocked since"),
+        (Evidence({What.MISSING: 3}, {What.MISSING: 3}, 4, 4), "bad", "3 Order Completed events got no message"),
         (
             Evidence({What.MISSING: 3, What.FIRED: 1}, {What.MISSING: 3}, 4, 3),
             "bad",
-            "3 Order Completed deliveries got no message. 4 live ones were expected",
+            "3 Order Completed events got no message. Expected to get one: 4",
         ),
-        (Evidence({What.MISSING: 3}, {What.MISSING: 3}), "bad", "3 Order Completed deliveries got no message"),
-        (Evidence({}, {What.HISTORY_FIRED: 1}, 1), "bad", "1 Order Completed delivery had been history"),
+        (Evidence({What.MISSING: 3}, {What.MISSING: 3}), "bad", "3 Order Completed events got no message"),
+        (Evidence({}, {What.HISTORY_FIRED: 1}, 1), "bad", "1 Order Completed event got a message although delivered as history"),
         (
             Evidence({What.TWICE: 1}, {What.TWICE: 1, What.LATE: 2}, 3),
             "bad",
-            "1 Order Completed delivery got a message more than once, 2 got it too late",
+            "1 Order Completed event got a message more than once, 2 got a message too late",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def test_sentences_say_how_many_rows_and_what_is_found():
     assert texts == [
         "8 of 20 rows have another event than 'Order Completed': name_0, name_1, name_2, name_3, name_4",
         "15 of 20 rows have the same occurred_at (3:12:44 UTC): the time of a load in place of the time at which it happened",
-        "2 business keys (order_id) in 5 rows that differ",
+        "2 business keys (order_id) in 5 rows that differ: nobody can say which one is right",
     ]
 
 
@@ -71,8 +71,8 @@ def test_new_values_are_named_by_column():
     """NM6: column, how many values, which, and in how many rows."""
     undeclared = {"primary_category": OddValues(3, ("tea", "soap")), "tier": OddValues(1, ("(empty)",))}
     assert undeclared_values(profile_of(9, undeclared=undeclared)) == (
-        "primary_category has 2 new values: tea, soap (3 rows)",
-        "tier has 1 new value: (empty) (1 row)",
+        "primary_category has 2 undeclared values: tea, soap (3 rows)",
+        "tier has 1 undeclared value: (empty) (1 row)",
     )
 
 
@@ -80,7 +80,7 @@ def test_a_definition_is_told_by_its_first_difference():
     """WH3: the sentence quotes the first line that went and the first that came; a changed contract is told apart."""
     diff = ("--- a", "+++ b", "@@ -1 +1 @@", "-  SELECT a", "+  SELECT b", "+  , c")
     (said,) = DefinitionDifference(is_sql_changed=False, diff=diff).sentences("x.y")
-    assert said == "x.y was replaced outside of create_views; the first difference: - SELECT a / + SELECT b"
+    assert said == "x.y was replaced outside of create_views; the first difference (- created, + now): - SELECT a / + SELECT b"
     (said,) = DefinitionDifference(is_sql_changed=True, diff=()).sentences("x.y")
     assert said == "the contract's SQL changed since x.y was created: run create_views"
     assert DefinitionDifference(is_sql_changed=False, diff=()).sentences("x.y") == ()
