@@ -36,12 +36,13 @@ def build_definitions(
     feeds = contract.enabled_feeds
     checks = build_checks(contract, has_canary=settings.canary)
     jobs = build_jobs(contract, checks)
+    by_day = [*(build_export(feed, contract, daily) for feed in feeds), *(build_feed(feed, contract, daily) for feed in feeds)]
+    checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[
             *(build_view(feed) for feed in feeds),
-            *(build_export(feed, contract, daily) for feed in feeds),
-            *(build_feed(feed, contract, daily) for feed in feeds),
-            build_readiness(contract, locked_on=locked_on(settings)),
+            *by_day,
+            build_readiness(contract, checked, locked_on=locked_on(settings)),
         ],
         asset_checks=checks,
         jobs=jobs,

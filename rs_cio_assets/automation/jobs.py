@@ -22,7 +22,7 @@ SYNC_DAY = "sync_day"
 READ_BACK = "read_back"
 CHECKS = "checks"
 CANARY = "canary"
-READINESS = "readiness"
+READINESS = "write_readiness"  # an asset and a job cannot share a name
 
 
 def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> list[UnresolvedAssetJobDefinition]:

@@ -133,7 +133,7 @@ def _check(day: StagedDay, brake: Brake | None, options: DeliveryOptions, neighb
             brake.check_rows(rows + day.rows_acknowledged, day.people_known)
     policy = options.on_backfill or feed.on_backfill
     is_refused = policy == "refuse" or (policy == "hold" and feed.kind is FeedKind.PEOPLE)  # an attribute cannot wait
-    if options.is_backfill and is_refused and day.may_trigger and (campaigns := campaigns_at_risk(feed, neighbours.campaigns())):
+    if options.is_backfill and is_refused and day.may_trigger:
         _, could_trigger = day.counts.get(Outcome.SEND, (0, 0))
         if could_trigger:
-            refuse_triggers(feed, day.day, could_trigger, campaigns)
+            refuse_triggers(feed, day.day, could_trigger, campaigns_at_risk(feed, neighbours.campaigns()))

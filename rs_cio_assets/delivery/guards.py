@@ -34,6 +34,8 @@ def campaigns_at_risk(feed: Feed, campaigns: Sequence[Campaign]) -> tuple[Campai
 
 def refuse_triggers(feed: Feed, day: str, rows: int, campaigns: Sequence[Campaign]) -> None:
     """Stop a backfill whose *rows* could start one of *campaigns*. Raises: DeliveryRefused, naming them."""
+    if not campaigns:
+        return
     names = ", ".join(f"{campaign.name or 'unnamed'} (campaign {campaign.campaign_id})" for campaign in campaigns[:NAMES_SHOWN])
     more = f" and {len(campaigns) - NAMES_SHOWN} more" if len(campaigns) > NAMES_SHOWN else ""
     ways = "run it again with on_backfill: accept if they shall start"

@@ -1,8 +1,10 @@
 """The asset `readiness`: the implementation checklist as one table in the UI, each line with its evidence and date."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dagster import (
+    AssetCheckKey,
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
@@ -23,8 +25,8 @@ from rs_cio_assets.store import Store
 READINESS_KEY = AssetKey(["readiness"])
 
 
-def build_readiness(contract: Contract, *, locked_on: str | None) -> AssetsDefinition:
-    """Reads what the latest checks said; asks neither the warehouse nor Customer.io. Materialize it after the checks."""
+def build_readiness(contract: Contract, checks: Sequence[AssetCheckKey], *, locked_on: str | None) -> AssetsDefinition:
+    """Reads what the latest of *checks* said; asks neither the warehouse nor Customer.io. Materialize it after the checks."""
 
     @asset(
         key=READINESS_KEY,
@@ -38,8 +40,7 @@ def build_readiness(contract: Contract, *, locked_on: str | None) -> AssetsDefin
     )
     def readiness_table(context: AssetExecutionContext, store: ResourceParam[Store]) -> MaterializeResult:
         now = datetime.now(UTC)
-        keys = context.repository_def.asset_graph.asset_check_keys
-        lines = readiness(latest_evidence(context.instance, keys), known_facts(contract, store, now, locked_on=locked_on), now)
+        lines = readiness(latest_evidence(context.instance, checks), known_facts(contract, store, now, locked_on=locked_on), now)
         context.log.info(summary(lines, now))
         by_state = {state: sum(line.state is state for line in lines) for state in State}
         table: list[dict[str, str | int | float]] = [

@@ -194,7 +194,7 @@ def test_the_plot_has_a_bar_for_each_hour():
     table = latency_result(ORDERS, measured(10, 30), 7).metadata[BY_HOUR]
     assert isinstance(table, TableMetadataValue)
     bars = [(record.data["hour"], record.data["▒ to the warehouse, █ from there"]) for record in table.records]
-    assert bars == [("03:00", "▒" * 10 + "█" * 30), ("04:00", "▒▒" + "█" * 8)]
+    assert bars == [("03:00", "▒" * 5 + "█" * 15), ("04:00", "▒" + "█" * 4)]
     assert latency_result(ORDERS, measured(0, 0), 7).passed
 
 

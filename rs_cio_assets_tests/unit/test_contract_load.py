@@ -163,7 +163,7 @@ def test_all_problems_of_all_files_are_told_at_once(folder: Path):
             replace("feeds/people.yaml", "kind: people", "kind: folk"),
             "feeds/people.yaml:2: kind: found 'folk'; allowed: 'merge', 'deletion'",
         ),
-        (replace("feeds/order_completed.yaml", "freshness_hours: 30\n", ""), "feeds/order_completed.yaml:1: freshness_hours: is"),
+        (replace("feeds/order_completed.yaml", "loaded_at: loaded_at\n", ""), "feeds/order_completed.yaml:1: loaded_at: is"),
     ]
     for change, _ in (PROBLEMS["wrong type"], PROBLEMS["not allowed"], PROBLEMS["yml"], *others):
         change(folder)
@@ -219,7 +219,8 @@ def test_a_contract_of_other_feeds_gives_working_definitions(folder: Path):
     definitions = build_definitions(load_settings({"RS_CIO_CONTRACT": str(folder)}))
     Definitions.validate_loadable(definitions)
     assert {key.to_user_string() for key in definitions.resolve_all_asset_keys()} == {
-        f"{kind}/{name}" for name in kinds for kind in ("redshift/views", "redshift/exports", "customerio/feeds")
+        "readiness",
+        *(f"{kind}/{name}" for name in kinds for kind in ("redshift/views", "redshift/exports", "customerio/feeds")),
     }
     assert {job.name for job in definitions.resolve_all_job_defs()} >= {"create_views", "sync_day", "read_back"}
 

@@ -86,7 +86,7 @@ def lock_again(folder: Path) -> None:
     (folder / LOCK_FILE).write_text(lock_of(load_as_written(folder)).text())
 
 
-BUYERS = "the journey second_purchase and the segments first_time_cleanser_buyers, repeat_buyers"
+BUYERS = "the segments first_time_cleanser_buyers, repeat_buyers"
 ON_ORDERS = "the journeys cart_recovery, post_purchase, second_purchase and the segment cart_recovery_audience"
 ON_INACTIVE = "the journey winback and the segments inactive_60_days, winback_audience"
 GONE = "the lock has it, and it is gone"

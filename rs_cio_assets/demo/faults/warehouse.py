@@ -76,7 +76,7 @@ WAREHOUSE_FAULTS = (
         "a guest became a customer, and merges are off",
         "customerio/feeds/people",
         "identities_agree",
-        "guest",
+        "became customers",
         plant=_guest_who_became_customer,
         feeds=(_PEOPLE,),
         is_today=True,
