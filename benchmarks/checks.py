@@ -57,6 +57,7 @@ def main() -> None:
         _said("today", list(sync_days(defs, instance, [today.isoformat()], reason="bench")))
         started = time.monotonic()
         outcome = run_checks(defs, instance)
+        _said("checks", [outcome])
         _print(outcome.run_id, instance, time.monotonic() - started)
 
 

@@ -222,6 +222,6 @@ def _rejections_text(feed: Feed, rejected: list[DeliveryReport], over: list[Deli
     more = f"; and on {len(rejected) - DAYS_NAMED} more days" if len(rejected) > DAYS_NAMED else ""
     budget = f"more than the {feed.max_rejected_share:.0%} that the feed allows" if over else "within what the feed allows"
     return (
-        f"{'; '.join(days)}{more}; the other rows went on. That is {budget}. Next step: read the reasons below, mend the view or "
-        "the contract, and run the day again."
+        f"{'; '.join(days)}{more}; the other rows went on. That is {budget}. "
+        "Next step: read the reasons below, mend the view or the contract, and run the day again."
     )

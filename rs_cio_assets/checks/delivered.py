@@ -36,6 +36,7 @@ from rs_cio_assets.store.manifest import staged_prefix
 # Columns beside the contract's, which allows no such names: the day, and how many events of the person were delivered.
 DAY, AT_LEAST, AT_MOST = "~day", "~at_least", "~at_most"
 KEYS_PER_PASS = 200_000  # what is grouped at once: the newest of each key's notes cannot spill
+ROWS_TOGETHER = 20_000  # small days are looked at together, a large one alone
 COLUMNS_PER_PASS = 100  # each day has a scan of its own, with buffers for each column
 
 
@@ -113,7 +114,7 @@ def _parts(feed: Feed, store: Store, days: Sequence[str]) -> Iterator[list[Manif
         stored = set(store.list(staged_prefix(feed.name, day)))
         if manifest is None or not manifest.files or not all(file.key in stored for file in manifest.files):
             continue  # never exported, empty, or its files have expired
-        if len(part) == most_days or (part and sum(m.rows for m in part) + manifest.rows > KEYS_PER_PASS):
+        if len(part) == most_days or (part and sum(m.rows for m in part) + manifest.rows > ROWS_TOGETHER):
             yield part
             part = []
         part.append(manifest)

@@ -53,9 +53,9 @@ class Evidence:
     """*rows* of those who should have got the message in the span; *faults* of any delivery that a message came of, too.
 
     *others*: messages whose event is none of ours; of a journey that a segment starts, to people who were not expected.
-    *gone*: people who were merged away, deleted or suppressed since. *is_audience_used*: the campaign asks the journey's audience,
-    or there is none. Minutes are from the acknowledgement (with a
-    segment: from when they qualified) to the first message; None where nothing fired.
+    *gone*: people who were merged away, deleted or suppressed since. *is_audience_used*: the campaign asks the journey's
+    audience, or there is none. Minutes are from the acknowledgement (with a segment: from when they qualified) to the first
+    message; None where nothing fired.
     """
 
     rows: Mapping[What, int] = field(default_factory=dict)

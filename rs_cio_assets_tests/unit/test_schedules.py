@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
-from dagster import RunRequest, SkipReason
+from dagster import RunRequest, SkipReason, build_schedule_context
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
 
 from rs_cio_assets.automation.schedules import request_after
+from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.settings import load_settings
 
 TODAY = date(2026, 11, 25)
 
@@ -35,3 +37,14 @@ def test_backfills_and_old_days_do_not(tags: dict[str, str], words: str):
     assert isinstance(skipped, SkipReason)
     assert words in (skipped.skip_message or "")
     assert "run the job checks once" in (skipped.skip_message or "")
+
+
+@pytest.mark.parametrize(("schedule", "job"), [("checks_daily", "checks"), ("canary_hourly", "canary")])
+def test_a_schedule_asks_for_its_job(schedule: str, job: str):
+    """Each tick is one run of the job, with its own settings."""
+    repository = build_definitions(load_settings({})).get_repository_def()
+    definition = repository.get_schedule_def(schedule)
+    tick = definition.evaluate_tick(build_schedule_context(scheduled_execution_time=datetime(2026, 11, 25, 6, tzinfo=UTC)))
+    assert definition.job_name == job
+    assert tick.run_requests is not None
+    assert len(tick.run_requests) == 1
