@@ -172,7 +172,7 @@ class Demo:
         if not has_journeys(self.settings.customerio.app_url):
             make_journeys(self.settings.customerio.app_url)
         if self._shop.loaded_until == datetime.combine(self.today, datetime.min.time()):  # else today is under way already
-            advance_shop(self.settings.redshift, until=datetime.now(UTC), late_orders=0)
+            advance_shop(self.settings.redshift, until=datetime.now(UTC), late_orders=0, has_new_links=False)
         for outcome in sync_days(self.defs, self.instance, [self.today.isoformat()], reason="demo"):
             self._say(outcome)
             yield outcome
@@ -209,6 +209,7 @@ class Demo:
                     seed=options.seed,
                     age_days=options.shop_age_days,
                     on_progress=on_progress,
+                    has_new_links=False,  # merges are off as shipped: a guest would stay beside the customer they became
                 )
         shop = self._shop
         return f"The shop: {shop.orders:,} orders of {shop.customers:,} customers, {shop.first_day} to {shop.last_day}"

@@ -131,7 +131,8 @@ def test_what_failed_is_told_for_a_day_and_not_again(desk: Desk):
     desk.break_(lost_events=["Order Completed"])
     desk.deliver("folk", PEOPLE)
     desk.deliver("orders", EVENTS)
-    reports = [desk.look(NOW + timedelta(hours=hours)) for hours in (0, 23, 25, 24 * 40, 24 * 80)]
+    now = datetime.now(UTC)
+    reports = [desk.look(now + timedelta(hours=hours)) for hours in (0, 23, 25, 24 * 40, 24 * 80)]
     assert [(len(report.told), report.new) for report in reports] == [(2, 2), (2, 0), (0, 0), (0, 0), (0, 0)]
 
 
@@ -148,8 +149,9 @@ def test_accidental_profiles_are_red_and_others_are_not(desk: Desk):
     assert run.column(NAME, "activities by type and name", "what") == ["a bare profile, as an event makes it"]
     assert run.numbers(NAME)["profiles created without an id of ours"] == 1
     desk.send(identify("X0000088", timestamp=old))
-    assert len(desk.look(NOW).told) == 1, "a filled profile may be one that is being delivered at this moment"
-    assert {found.what for found in desk.look(NOW + timedelta(minutes=9)).told} == {
+    now = datetime.now(UTC)
+    assert len(desk.look(now).told) == 1, "a filled profile may be one that is being delivered at this moment"
+    assert {found.what for found in desk.look(now + timedelta(minutes=9)).told} == {
         "a bare profile, as an event makes it",
         "a profile that somebody else filled",
     }

@@ -1,25 +1,23 @@
--- Who surely had to get it: a first order with a cleanser that was kept, and nothing ordered within twelve days after it.
-WITH orders AS (
-    SELECT
-        s.order_id,
-        s.cancelled_at,
-        LEAD(s.placed_at) OVER (
-            PARTITION BY NVL(a.customer_id, s.customer_id) ORDER BY s.placed_at, s.order_id
-        ) AS next_placed_at
-    FROM shop.orders AS s
-    LEFT JOIN shop.account_links AS a ON a.guest_id = s.customer_id
-)
-
+-- Who surely had to get it: a first order with a cleanser that was kept, and nothing paid within twelve days after it.
 SELECT
-    f.customer_id,
-    f.order_id,
-    f.occurred_at
-FROM cio_export.order_completed AS f
-INNER JOIN orders AS o ON o.order_id = f.order_id
-WHERE f.occurred_at >= :since
-    AND f.occurred_at < :now
-    AND f.order_number = 1
-    AND CHARINDEX('cleanser', f.categories) > 0
-    AND NOT f.is_gift_card_only
-    AND o.cancelled_at IS NULL
-    AND (o.next_placed_at IS NULL OR o.next_placed_at >= DATEADD('day', 12, f.occurred_at))
+    n.customer_id,
+    n.order_id,
+    n.occurred_at
+FROM (
+    SELECT
+        f.customer_id,
+        f.order_id,
+        f.occurred_at,
+        f.order_number,
+        f.categories,
+        f.is_gift_card_only,
+        LEAD(f.occurred_at) OVER (PARTITION BY f.customer_id ORDER BY f.occurred_at, f.order_id) AS next_at
+    FROM cio_export.order_completed AS f
+) AS n
+WHERE n.occurred_at >= :since
+    AND n.occurred_at < :now
+    AND n.order_number = 1
+    AND CHARINDEX('cleanser', n.categories) > 0
+    AND NOT n.is_gift_card_only
+    AND (n.next_at IS NULL OR n.next_at >= DATEADD('day', 12, n.occurred_at))
+    AND n.order_id NOT IN (SELECT c.order_id FROM shop.orders AS c WHERE c.cancelled_at IS NOT NULL)

@@ -44,10 +44,12 @@ def ensure_shop(
     seed: int,
     on_progress: Callable[[str], None],
     age_days: int = YEAR_DAYS,
+    has_new_links: bool = True,
 ) -> ShopState:
     """The shop with everything loaded by *today*'s midnight (UTC): loaded when there is none, advanced when it is older.
 
     *customers* is how many are new in its first year, of which *age_days* have passed where it is loaded for the first time.
+    Without *has_new_links* no guest becomes a customer while it is advanced.
     Raises: ConfigurationError when another shop is loaded.
     """
     midnight = datetime.combine(today, time())
@@ -60,12 +62,15 @@ def ensure_shop(
         else:
             require_same_shop(clock, KIND, seed, customers)
             if clock.loaded_until < midnight:
-                _load(tables, _moved(clock, midnight), since=clock.loaded_until, on_progress=on_progress)
+                moved = _moved(clock, midnight)
+                _load(tables, moved, since=clock.loaded_until, on_progress=on_progress, has_links=has_new_links)
         return tables.state()
 
 
-def advance_shop(settings: RedshiftSettings, *, until: datetime, late_orders: int) -> AdvanceReport:
+def advance_shop(settings: RedshiftSettings, *, until: datetime, late_orders: int, has_new_links: bool = True) -> AdvanceReport:
     """Load what happened up to *until* (aware), and *late_orders* orders of the days before that arrive only now.
+
+    Without *has_new_links* no guest becomes a customer meanwhile.
 
     Raises: ConfigurationError when no skincare shop is loaded or *until* is not after what is loaded.
     """
@@ -82,7 +87,8 @@ def advance_shop(settings: RedshiftSettings, *, until: datetime, late_orders: in
                 f"the shop is loaded until {clock.loaded_until:%Y-%m-%d %H:%M:%S} UTC already", next_step="try again later"
             )
         before = tables.count("orders")
-        _load(tables, _moved(clock, moment), since=clock.loaded_until, on_progress=lambda _: None)
+        moved = _moved(clock, moment)
+        _load(tables, moved, since=clock.loaded_until, on_progress=lambda _: None, has_links=has_new_links)
         orders = tables.count("orders") - before
         late_orders = _add_late_orders(tables, clock.seed, moment, late_orders)
         days = tables.rows(
@@ -99,7 +105,14 @@ def _moved(clock: Clock, until: datetime) -> Clock:
     return Clock(clock.kind, clock.seed, clock.customers, clock.first_day, until)
 
 
-def _load(tables: ShopTables, clock: Clock, *, since: datetime | None, on_progress: Callable[[str], None]) -> None:
+def _load(
+    tables: ShopTables,
+    clock: Clock,
+    *,
+    since: datetime | None,
+    on_progress: Callable[[str], None],
+    has_links: bool = True,
+) -> None:
     def seconds(moment: datetime) -> int:
         return int((moment - clock.first_day).total_seconds())
 
@@ -107,7 +120,8 @@ def _load(tables: ShopTables, clock: Clock, *, since: datetime | None, on_progre
     done = 0
     for draws in blocks(clock.seed, clock.customers, clock.first_day):
         for name, table in tables_of(draws, clock.first_day, span).items():
-            tables.put(name, table, is_new=since is None)
+            if has_links or name != "account_links":
+                tables.put(name, table, is_new=since is None)
         done += len(draws.created_s)
         on_progress(f"loading the shop: {min(done, clock.customers):,} of {clock.customers:,} customers")
     tables.set_clock(clock)
