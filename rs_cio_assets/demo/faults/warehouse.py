@@ -14,11 +14,11 @@ def _run(*statements: str):
 def _guest_who_became_customer(scene: Scene) -> None:
     guest = scene.one(
         "SELECT c.customer_id FROM shop.customers AS c LEFT JOIN shop.account_links AS a ON a.guest_id = c.customer_id "
-        "WHERE c.is_guest AND a.guest_id IS NULL AND c.updated_at < {yesterday} ORDER BY 1 LIMIT 1"
+        "WHERE c.is_guest AND a.guest_id IS NULL AND c.updated_at < {yesterday} ORDER BY c.updated_at DESC LIMIT 1"
     )
     customer = scene.one("SELECT customer_id FROM shop.customers WHERE NOT is_guest ORDER BY 1 LIMIT 1")
     scene.sql(
-        "INSERT INTO shop.account_links VALUES ({guest}, {customer}, {now} - INTERVAL '1 hour', {now})",
+        "INSERT INTO shop.account_links VALUES ({guest}, {customer}, {now} - INTERVAL '1 hour', {now} - INTERVAL '5 minutes')",
         guest=guest,
         customer=customer,
     )
