@@ -21,7 +21,7 @@ from rs_cio_assets_tests.staging import contract_of, feed_of, stage
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()  # older than yesterday, its end younger than 72 hours
 AT = datetime.fromisoformat(f"{DAY}T23:59:00+00:00")
-ORDERS = feed_of("event", {"order_id": {"type": "string"}}, name="orders", view="c.orders")
+ORDERS = feed_of("event", {"order_id": {"type": "string"}}, name="orders", view="c.orders", freshness_hours=None)
 CAMPAIGN = {"name": "After the order", "state": "running", "event_name": "Order Completed"}
 
 
