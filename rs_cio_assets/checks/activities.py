@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rs_cio_assets.checks.results import hashed
+from rs_cio_assets.checks.results import CANARY_PREFIX, hashed
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import Activity, AppClient
 from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE
@@ -28,7 +28,6 @@ from rs_cio_assets.store import Store
 LOOK = "looks/activities.json"
 FAILED = ("failed_attribute_change", "failed_event", "failed_batch_update")
 SKIPPED, CREATED = "skipped_update", "profile_create"
-CANARY = "rs-cio-canary-"
 TOLD_FOR = timedelta(hours=24)
 KEPT_FOR = timedelta(days=31)  # Customer.io guarantees 30 days of activities (App API document, read 2026-09-17)
 OVERLAP = timedelta(minutes=10)  # of looks at profiles: Customer.io's clock is another one
@@ -165,7 +164,7 @@ def _strangers(
     scratch: Path,
 ) -> Iterator[Found]:
     """Those of *profiles* that exist, whom no people feed has delivered, and who are no canary."""
-    ids = _undelivered(contract, store, sorted({p.person for p in profiles if not p.person.startswith(CANARY)}), scratch)
+    ids = _undelivered(contract, store, sorted({p.person for p in profiles if not p.person.startswith(CANARY_PREFIX)}), scratch)
     held = app.attributes(ids)
     seen: set[str] = set()
     for found in profiles:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from rs_cio_assets.checks.membership import CANARY_PREFIX
+from rs_cio_assets.checks.results import CANARY_PREFIX
 from rs_cio_assets.contract.models import Column, ColumnType, Contract, Feed
 from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.delivery.packing import ulids

@@ -30,8 +30,7 @@ from rs_cio_assets.delivery.expressions import (
 )
 from rs_cio_assets.delivery.ledger import ledger_files
 from rs_cio_assets.delivery.people import acknowledged_keys
-from rs_cio_assets.store import Manifest, Store, load_manifest
-from rs_cio_assets.store.manifest import staged_prefix
+from rs_cio_assets.store import Manifest, Store, has_staged_files, load_manifest
 
 # Columns beside the contract's, which allows no such names: the day, and how many events of the person were delivered.
 DAY, AT_LEAST, AT_MOST = "~day", "~at_least", "~at_most"
@@ -111,8 +110,7 @@ def _parts(feed: Feed, store: Store, days: Sequence[str]) -> Iterator[list[Manif
     most_days = max(1, COLUMNS_PER_PASS // len(feed.columns))
     for day in days:
         manifest = load_manifest(store, feed.name, day)
-        stored = set(store.list(staged_prefix(feed.name, day)))
-        if manifest is None or not manifest.files or not all(file.key in stored for file in manifest.files):
+        if manifest is None or not has_staged_files(store, manifest):
             continue  # never exported, empty, or its files have expired
         if len(part) == most_days or (part and sum(m.rows for m in part) + manifest.rows > ROWS_TOGETHER):
             yield part

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs_cio_assets.checks.evidence import FAULTS, HAVE_FIRED, Evidence, Sample, Span, What
+from rs_cio_assets.checks.results import SAMPLES_SHOWN
 from rs_cio_assets.contract import Contract, Feed, FeedKind, Journey
 from rs_cio_assets.customerio import AppClient, Campaign
 from rs_cio_assets.customerio.answers import Message
@@ -34,7 +35,6 @@ from rs_cio_assets.warehouse.stage import staged_schema
 
 MESSAGES_WINDOW = timedelta(days=180)  # Customer.io keeps to windows of six months: App API document (read 2026-09-17)
 PEOPLE_ASKED = 10_000  # of those without a message, whether they are unsubscribed: 100 a request
-SAMPLES = 20
 MESSAGES_PER_BATCH = 10_000
 _TIME = pa.timestamp("us", tz="UTC")
 _MESSAGES = pa.schema([("row_key", pa.string()), ("person", pa.string()), ("created_us", pa.int64()), ("action_id", pa.int64())])
@@ -212,7 +212,7 @@ class _Look:
         ).fetchall()
         faults = ", ".join(map(literal, FAULTS))
         samples = self._database.execute(
-            f"SELECT person, what, acked_us FROM judged WHERE what IN ({faults}) ORDER BY what, md5(person) LIMIT {SAMPLES}"  # noqa: S608
+            f"SELECT person, what, acked_us FROM judged WHERE what IN ({faults}) ORDER BY what, md5(person) LIMIT {SAMPLES_SHOWN}"  # noqa: S608
         ).fetchall()
         return Evidence(
             rows={What(what): expected for what, expected, _ in counts},

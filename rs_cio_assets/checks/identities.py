@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,16 @@ import pyarrow.parquet as pq
 from rs_cio_assets.checks.activities import recent
 from rs_cio_assets.checks.delivered import keep_delivered, midnight
 from rs_cio_assets.checks.results import SAMPLES_SHOWN, hashed
-from rs_cio_assets.contract.models import Contract, Feed, FeedKind
+from rs_cio_assets.checks.whereabouts import Around
+from rs_cio_assets.contract.models import Feed, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.delivery.database import open_database
 from rs_cio_assets.delivery.expressions import literal, parquet, quoted
-from rs_cio_assets.store import Store, load_manifest
-from rs_cio_assets.store.manifest import staged_prefix
-from rs_cio_assets.warehouse import Warehouse, keep_answer
-from rs_cio_assets.warehouse.sql import quoted as sql_quoted
-from rs_cio_assets.warehouse.sql import view_name
+from rs_cio_assets.store import has_staged_files, load_manifest
+from rs_cio_assets.warehouse import keep_answer, sql
 
 EMAIL = "email"
-FAILED = "failed_attribute_change"
+FAILED_CHANGE = "failed_attribute_change"
 MERGES_BACK = timedelta(days=60)
 MERGES_SETTLE = timedelta(hours=48)  # a day's run of the merges feed, and its repetition
 IDS_AT_ONCE = 100
@@ -76,17 +74,12 @@ class IdentityReport:
 
 
 @dataclass(frozen=True)
-class Around:
-    """What the questions are asked with. *days* are ISO days, newest first, the first of them today (UTC)."""
+class Questions(Around):
+    """What the questions are asked of, and with. *days* are ISO days, newest first, the first of them today (UTC)."""
 
-    contract: Contract
     people: Feed
-    warehouse: Warehouse
-    store: Store
     app: AppClient
-    now: datetime
     days: Sequence[str]
-    scratch: Path
     sample_size: int = 200
     max_pages: int = 50
 
@@ -101,38 +94,37 @@ class Around:
         """The rows of *query* as a Parquet file, and their number."""
         path = self.scratch / f"{name}.parquet"
         times = {"now": self.now, "since": since or self.since}
-        # A session of its own: the driver takes the columns of one question's cursor for those of the next (08P01).
         with self.warehouse.session() as session:
             return path, keep_answer(session, query, times, pa.schema(list(columns.items())), path)
 
 
-def compare_identities(around: Around) -> IdentityReport:
+def compare_identities(questions: Questions) -> IdentityReport:
     """Ask everything. Raises: WarehouseRefused, WarehouseUnavailable, StoreRefused, CustomerioRefused and others of the tree."""
-    before = around.app.requests
-    with around.warehouse.session() as session:
-        ((people,),) = session.fetch(f"SELECT COUNT(*) FROM {view_name(around.people)}")  # noqa: S608 - a quoted name
-    unknown, unknown_samples = _unknown_people(around)
-    emails, is_cut = _emails_that_did_not_take(around)
+    before = questions.app.requests
+    with questions.warehouse.session() as session:
+        ((people,),) = session.fetch(f"SELECT COUNT(*) FROM {sql.view_name(questions.people)}")  # noqa: S608 - a quoted name
+    unknown, unknown_samples = _unknown_people(questions)
+    emails, is_cut = _emails_that_did_not_take(questions)
     return IdentityReport(
         people=people,
-        shared_emails=_shared_emails(around, people),
-        shapes=_wrong_shapes(around),
+        shared_emails=_shared_emails(questions, people),
+        shapes=_wrong_shapes(questions),
         unknown=unknown,
         unknown_samples=unknown_samples,
-        guests=_guests_with_two_profiles(around),
+        guests=_guests_with_two_profiles(questions),
         emails=emails,
         is_cut=is_cut,
-        requests=around.app.requests - before,
+        requests=questions.app.requests - before,
     )
 
 
-def _shared_emails(around: Around, people: int) -> Part:
+def _shared_emails(questions: Questions, people: int) -> Part:
     """ID3: each person beside the first one of the same address."""
-    feed = around.people
+    feed = questions.people
     if EMAIL not in feed.columns:
         return Part(not_asked=f"the feed {feed.name} has no column {EMAIL}")
-    who, view, address = sql_quoted(feed.identifier), view_name(feed), f"LOWER(TRIM({sql_quoted(EMAIL)}))"
-    path, pairs = around.keep(
+    who, view, address = sql.quoted(feed.identifier), sql.view_name(feed), f"LOWER(TRIM({sql.quoted(EMAIL)}))"
+    path, pairs = questions.keep(
         f"""
         SELECT p.{who} AS person, f.first_person AS other
         FROM (SELECT {who}, {address} AS address FROM {view}) AS p
@@ -149,12 +141,12 @@ def _shared_emails(around: Around, people: int) -> Part:
     return Part(pairs, people, samples)
 
 
-def _wrong_shapes(around: Around) -> list[FeedIds]:
+def _wrong_shapes(questions: Questions) -> list[FeedIds]:
     """ID2: staged rows whose identifier is not of the workspace's shape, of every enabled feed that has been exported."""
-    shape = literal(around.contract.workspace.identifier.pattern)
+    shape = literal(questions.contract.workspace.identifier.pattern)
     found = []
-    for feed in around.contract.enabled_feeds:
-        paths = [path for day in around.days for path in _staged(around, feed, day)]
+    for feed in questions.contract.enabled_feeds:
+        paths = [path for day in questions.days for path in _staged(questions, feed, day)]
         if not paths:
             continue
         who = quoted(feed.identifier)
@@ -166,38 +158,38 @@ def _wrong_shapes(around: Around) -> list[FeedIds]:
     return found
 
 
-def _staged(around: Around, feed: Feed, day: str) -> list[Path]:
+def _staged(questions: Questions, feed: Feed, day: str) -> list[Path]:
     """The day's staged files; none where they have expired."""
-    manifest = load_manifest(around.store, feed.name, day)
-    stored = set(around.store.list(staged_prefix(feed.name, day))) if manifest else set()
-    keys = [file.key for file in manifest.files] if manifest else []
-    return [around.store.fetch(key, around.scratch) for key in keys if key in stored]
+    manifest = load_manifest(questions.store, feed.name, day)
+    if manifest is None or not has_staged_files(questions.store, manifest):
+        return []
+    return [questions.store.fetch(file.key, questions.scratch) for file in manifest.files]
 
 
-def _unknown_people(around: Around) -> tuple[list[FeedIds], list[dict[str, str]]]:
+def _unknown_people(questions: Questions) -> tuple[list[FeedIds], list[dict[str, str]]]:
     """ID6: events of people who are in no people view. A feed that lets Customer.io make profiles may have some, not most.
 
     Identifiers of the wrong shape are ID2's matter as long as they are no more than the feed may have rejected.
     """
     found, samples = [], []
-    odd = f"regexp_full_match(person, {literal(around.contract.workspace.identifier.pattern)}) IS NOT TRUE"
-    people = around.contract.feeds_of(FeedKind.PEOPLE)
-    for feed in around.contract.feeds_of(FeedKind.EVENT):
-        who, at, view = sql_quoted(feed.identifier), sql_quoted(feed.time_column), view_name(feed)
+    odd = f"regexp_full_match(person, {literal(questions.contract.workspace.identifier.pattern)}) IS NOT TRUE"
+    people = questions.contract.feeds_of(FeedKind.PEOPLE)
+    for feed in questions.contract.feeds_of(FeedKind.EVENT):
+        who, at, view = sql.quoted(feed.identifier), sql.quoted(feed.time_column), sql.view_name(feed)
         joins = " ".join(
-            f"LEFT JOIN (SELECT DISTINCT {sql_quoted(p.identifier)} AS id FROM {view_name(p)}) AS known_{n} "  # noqa: S608
+            f"LEFT JOIN (SELECT DISTINCT {sql.quoted(p.identifier)} AS id FROM {sql.view_name(p)}) AS known_{n} "  # noqa: S608
             f"ON known_{n}.id = e.{who}"
             for n, p in enumerate(people)
         )
         nowhere = " AND ".join(f"known_{n}.id IS NULL" for n, _ in enumerate(people))
         window = f"e.{at} >= :since AND e.{at} < :now"
-        path, _ = around.keep(
+        path, _ = questions.keep(
             f"SELECT MIN(e.{who}) AS person, COUNT(*) AS events FROM {view} AS e {joins} "  # noqa: S608 - quoted names
             f"WHERE {window} AND {nowhere} GROUP BY e.{who}",
             {"person": pa.string(), "events": pa.int64()},
             f"unknown_{feed.name}",
         )
-        all_rows, _ = around.keep(
+        all_rows, _ = questions.keep(
             f"SELECT COUNT(*) AS events FROM {view} AS e WHERE {window}",  # noqa: S608 - quoted names
             {"events": pa.int64()},
             f"events_{feed.name}",
@@ -215,31 +207,31 @@ def _unknown_people(around: Around) -> tuple[list[FeedIds], list[dict[str, str]]
     return found, samples
 
 
-def _guests_with_two_profiles(around: Around) -> Part:
+def _guests_with_two_profiles(questions: Questions) -> Part:
     """ID5: whoever goes in a merge and still has a profile, beside the one who stays."""
-    merges = [feed for feed in around.contract.feeds if feed.kind is FeedKind.MERGE]
+    merges = [feed for feed in questions.contract.feeds if feed.kind is FeedKind.MERGE]
     if not merges:
         return Part(not_asked="the contract has no merges feed, so nobody knows which guests became customers")
     asked = wrong = 0
     samples: list[dict[str, str]] = []
     for feed in merges:
-        kept, gone, at, loaded = map(sql_quoted, (feed.identifier, feed.merged_column or "", feed.time_column, feed.loaded_at))
+        kept, gone, at, loaded = map(sql.quoted, (feed.identifier, feed.merged_column or "", feed.time_column, feed.loaded_at))
         # A feed that is on gets its time; of one that is off the view does not exist: its SQL answers in both cases.
-        settled = (around.now - MERGES_SETTLE) if feed.enabled else around.now
-        path, _ = around.keep(
+        settled = (questions.now - MERGES_SETTLE) if feed.enabled else questions.now
+        path, _ = questions.keep(
             f"SELECT DISTINCT m.{kept} AS stays, m.{gone} AS goes FROM (\n{feed.sql.rstrip().rstrip(';')}\n) AS m "  # noqa: S608
-            f"WHERE m.{at} >= :since AND m.{at} < :now AND m.{loaded} < '{settled:%Y-%m-%d %H:%M:%S}'::TIMESTAMP",
+            f"WHERE m.{at} >= :since AND m.{at} < :now AND m.{loaded} < {sql.timestamp_literal(settled.astimezone(UTC))}",
             {"stays": pa.string(), "goes": pa.string()},
             f"merges_{feed.name}",
-            since=around.now - MERGES_BACK,
+            since=questions.now - MERGES_BACK,
         )
         with pq.ParquetFile(_with_chains(path)) as file:
             for batch in file.iter_batches(batch_size=IDS_AT_ONCE):
                 rows = [row for row in batch.to_pylist() if row["stays"] and row["goes"]]
                 asked += len(rows)
-                guests = around.app.attributes([row["goes"] for row in rows])
+                guests = questions.app.attributes([row["goes"] for row in rows])
                 left = [row for row in rows if row["goes"] in guests]
-                customers = around.app.attributes([row["stays"] for row in left]) if left else {}
+                customers = questions.app.attributes([row["stays"] for row in left]) if left else {}
                 pairs = [row for row in left if row["stays"] in customers or row["is_merged_on"]]
                 wrong += len(pairs)
                 samples += [{"guest": hashed(row["goes"]), "customer": hashed(row["stays"])} for row in pairs[:SAMPLES_SHOWN]]
@@ -258,24 +250,24 @@ def _with_chains(path: Path) -> Path:
     return target
 
 
-def _emails_that_did_not_take(around: Around) -> tuple[Part, bool]:
+def _emails_that_did_not_take(questions: Questions) -> tuple[Part, bool]:
     """ID4: delivered addresses that Customer.io does not hold, among the newest changed people and those whose change failed."""
-    feed = around.people
+    feed = questions.people
     if EMAIL not in feed.sent_columns:
         return Part(not_asked=f"the feed {feed.name} sends no column {EMAIL}"), False
     delivered = keep_delivered(
-        feed, around.contract, around.store, around.days, around.scratch, size=around.sample_size, order="newest"
+        feed, questions.contract, questions.store, questions.days, questions.scratch, size=questions.sample_size, order="newest"
     )
     wanted = {row[feed.identifier]: row[EMAIL] for rows in delivered.batches(IDS_AT_ONCE) for row in rows if row[EMAIL]}
-    activities, is_cut = recent(around.app, FAILED, around.max_pages, since=around.since)
-    shape = re.compile(around.contract.workspace.identifier.pattern)
+    activities, is_cut = recent(questions.app, FAILED_CHANGE, questions.max_pages, since=questions.since)
+    shape = re.compile(questions.contract.workspace.identifier.pattern)
     failed = {
         activity.person_id
         for activity in activities
-        if EMAIL in {activity.name, *activity.data} and activity.timestamp >= around.since.timestamp()
+        if EMAIL in {activity.name, *activity.data} and activity.timestamp >= questions.since.timestamp()
     }
-    wanted |= _emails_of(around, sorted(person for person in failed - set(wanted) if shape.fullmatch(person)))
-    held = around.app.attributes(list(wanted))
+    wanted |= _emails_of(questions, sorted(person for person in failed - set(wanted) if shape.fullmatch(person)))
+    held = questions.app.attributes(list(wanted))
     differing = [
         person
         for person, email in wanted.items()
@@ -285,15 +277,15 @@ def _emails_that_did_not_take(around: Around) -> tuple[Part, bool]:
     return Part(len(differing), sum(person in held for person in wanted), samples), is_cut
 
 
-def _emails_of(around: Around, ids: Sequence[str]) -> dict[str, str]:
+def _emails_of(questions: Questions, ids: Sequence[str]) -> dict[str, str]:
     """The people view's addresses of these people."""
-    who, email = sql_quoted(around.people.identifier), sql_quoted(EMAIL)
+    who, email = sql.quoted(questions.people.identifier), sql.quoted(EMAIL)
     found: dict[str, str] = {}
-    with around.warehouse.session() as session:
+    with questions.warehouse.session() as session:
         for start in range(0, len(ids), IDS_AT_ONCE):
             chunk = tuple(ids[start : start + IDS_AT_ONCE])
             rows = session.fetch(
-                f"SELECT {who}, {email} FROM {view_name(around.people)} "  # noqa: S608 - quoted names, bound values
+                f"SELECT {who}, {email} FROM {sql.view_name(questions.people)} "  # noqa: S608 - quoted names, bound values
                 f"WHERE {email} IS NOT NULL AND {who} IN ({', '.join(['%s'] * len(chunk))})",
                 chunk,
             )

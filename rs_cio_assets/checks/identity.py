@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
-from rs_cio_assets.checks.identities import Around, FeedIds, IdentityReport, compare_identities
+from rs_cio_assets.checks.identities import FeedIds, IdentityReport, Questions, compare_identities
 from rs_cio_assets.checks.read_back import last_days
 from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.contract.models import Contract, FeedKind
@@ -63,8 +63,8 @@ def build_identity_checks(contract: Contract) -> list[AssetChecksDefinition]:
             tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch,
         ):
             days = last_days(config.days_back, now)
-            around = Around(contract, feed, warehouse, store, app, now, days, Path(scratch), config.sample_size, config.max_pages)
-            report = compare_identities(around)
+            limits = (config.sample_size, config.max_pages)
+            report = compare_identities(Questions(contract, warehouse, store, Path(scratch), now, feed, app, days, *limits))
         context.log.info("%d people in %s, %d App API requests", report.people, feed.view, report.requests)
         has_merges = bool(contract.feeds_of(FeedKind.MERGE))
         return _result(report, feed.view, config, round(time.monotonic() - started_s, 1), has_merges=has_merges)

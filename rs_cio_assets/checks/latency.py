@@ -19,8 +19,7 @@ from rs_cio_assets.delivery.classify import TRIGGER_WINDOW, staged_rows
 from rs_cio_assets.delivery.database import open_database
 from rs_cio_assets.delivery.expressions import compile_expressions, parquet, quoted
 from rs_cio_assets.delivery.ledger import first_delivery_day, ledger_files
-from rs_cio_assets.store import Manifest, Store, load_manifest
-from rs_cio_assets.store.manifest import staged_prefix
+from rs_cio_assets.store import Manifest, Store, has_staged_files, load_manifest
 
 TO_WAREHOUSE, FROM_WAREHOUSE, WHOLE = "occurred to loaded", "loaded to delivered", "occurred to delivered"
 _US = {TO_WAREHOUSE: "loaded_us - occurred_us", FROM_WAREHOUSE: "acked_us - loaded_us", WHOLE: "acked_us - occurred_us"}
@@ -79,16 +78,10 @@ def measure_latency(feed: Feed, contract: Contract, store: Store, now: datetime,
     with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, open_database() as database:
         database.execute("CREATE TABLE measured (occurred_us BIGINT, loaded_us BIGINT, acked_us BIGINT, is_launch BOOLEAN)")
         for manifest in manifests:
-            if _has_files(store, manifest):
+            if has_staged_files(store, manifest):
                 is_launch = date.fromisoformat(manifest.day) < first_day
                 _measure_day(database, feed, contract, store, manifest, Path(folder), is_launch=is_launch)
         return _latency(database, staged)
-
-
-def _has_files(store: Store, manifest: Manifest) -> bool:
-    """False for an empty day, and for one whose staged files have expired."""
-    stored = set(store.list(staged_prefix(manifest.feed, manifest.day)))
-    return bool(manifest.files) and all(file.key in stored for file in manifest.files)
 
 
 def _measure_day(

@@ -15,6 +15,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity
 from rs_cio_assets.assets.metadata import records_table
 
 SAMPLES_SHOWN = 20
+CANARY_PREFIX = "rs-cio-canary-"  # people of the check `canary_<journey>`: in no warehouse, and no finding of any check
 NOT_READY = "Not ready:"  # how the text of such a verdict begins
 Samples = Mapping[str, Sequence[Mapping[str, str | int | float]]]  # title -> records of one shape
 

@@ -1,6 +1,6 @@
 """What is kept between steps: staged days, the ledger and rejections, in a local folder or in S3."""
 
-from rs_cio_assets.store.manifest import Fingerprint, Manifest, StagedFile, load_manifest, save_manifest
+from rs_cio_assets.store.manifest import Fingerprint, Manifest, StagedFile, has_staged_files, load_manifest, save_manifest
 from rs_cio_assets.store.objects import LocalStore, Store, open_store
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Manifest",
     "StagedFile",
     "Store",
+    "has_staged_files",
     "load_manifest",
     "open_store",
     "save_manifest",

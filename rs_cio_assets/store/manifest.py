@@ -64,6 +64,12 @@ def staged_prefix(feed: str, day: str) -> str:
     return f"{STAGED}/{feed}/{day}/"
 
 
+def has_staged_files(store: Store, manifest: Manifest) -> bool:
+    """False for an empty day, and for one whose files have expired, even some of them."""
+    stored = set(store.list(staged_prefix(manifest.feed, manifest.day)))
+    return bool(manifest.files) and all(file.key in stored for file in manifest.files)
+
+
 def save_manifest(store: Store, manifest: Manifest) -> None:
     """Write it, replacing the day's earlier one."""
     fingerprint = manifest.fingerprint

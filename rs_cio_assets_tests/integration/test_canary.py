@@ -13,8 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from rs_cio_assets.checks import canaries
-from rs_cio_assets.checks.canaries import CANARY_PREFIX, NOTES, fly_canaries
+from rs_cio_assets.checks.canaries import NOTES, fly_canaries
 from rs_cio_assets.checks.canary import build_canary_checks
+from rs_cio_assets.checks.results import CANARY_PREFIX
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets_tests.checked_shop import CHECKOUTS, CONDITIONS, CONTRACT, NOW, ORDERS, Checked, Shop, open_shop

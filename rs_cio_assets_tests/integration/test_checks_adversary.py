@@ -10,7 +10,7 @@ import pytest
 
 from rs_cio_assets.checks.canaries import Flight
 from rs_cio_assets.checks.canary import build_canary_checks
-from rs_cio_assets.checks.identities import Around, IdentityReport, compare_identities
+from rs_cio_assets.checks.identities import IdentityReport, Questions, compare_identities
 from rs_cio_assets.checks.membership import find_reached
 from rs_cio_assets.checks.read_back import last_days
 from rs_cio_assets.checks.segments import build_segment_checks
@@ -120,7 +120,7 @@ def identities(shop: Shop, contract: Contract) -> IdentityReport:
     """What the identity engine says of folk."""
     with AppClient(shop.settings.customerio) as app:
         warehouse, days = Warehouse(shop.settings.redshift), last_days(14, NOW)
-        return compare_identities(Around(contract, contract.feed("folk"), warehouse, shop.store, app, NOW, days, shop.scratch))
+        return compare_identities(Questions(contract, warehouse, shop.store, shop.scratch, NOW, contract.feed("folk"), app, days))
 
 
 def test_a_guest_whose_customer_was_merged_again_still_counts(shop: Shop):

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rs_cio_assets.checks.identities import Around, IdentityReport, compare_identities
+from rs_cio_assets.checks.identities import IdentityReport, Questions, compare_identities
 from rs_cio_assets.checks.identity import build_identity_checks
 from rs_cio_assets.checks.read_back import last_days
 from rs_cio_assets.contract import Contract
@@ -128,10 +128,9 @@ class Desk:
         """What the engine says."""
         with AppClient(self.settings.customerio) as client:
             days = last_days(14, NOW)
-            around = Around(
-                contract, FOLK, Warehouse(self.settings.redshift), self.store, client, datetime.now(UTC), days, self.scratch
-            )
-            return compare_identities(replace(around, **changes))
+            warehouse, now = Warehouse(self.settings.redshift), datetime.now(UTC)
+            questions = Questions(contract, warehouse, self.store, self.scratch, now, FOLK, client, days)
+            return compare_identities(replace(questions, **changes))
 
     def check(self, contract: Contract = CONTRACT) -> ChecksRun:
         """The check, through Dagster."""
