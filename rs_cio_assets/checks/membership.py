@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rs_cio_assets.checks.results import SAMPLES_SHOWN, hashed
+from rs_cio_assets.checks.results import CANARY_PREFIX, SAMPLES_SHOWN, hashed
 from rs_cio_assets.checks.whereabouts import Around, note_whereabouts
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.contract.segments import Journey, Segment, times_of
@@ -22,9 +22,7 @@ from rs_cio_assets.delivery.expressions import literal, parquet, quoted
 from rs_cio_assets.store import Store
 from rs_cio_assets.warehouse import keep_answer
 
-CANARY_PREFIX = "rs-cio-canary-"  # people of the check `canary_<journey>`: in no warehouse
-MOST_EXPLAINED = 50_000  # of more people that differ, these are looked at: it is beyond any tolerance anyhow
-MOST_LISTED = 100_000  # in the table of differences
+MOST_LOOKED_AT = 50_000  # of the people that differ: each is asked for in the warehouse
 _MEMBERS = pa.schema([("id", pa.string())])
 
 
@@ -33,9 +31,10 @@ class Parity:
     """A segment's members against the people who should be in it; everybody is counted once.
 
     *missing* and *extra* are the difference that counts: without *in_flight* (what the warehouse says of them has not arrived
-    yet), and without *gone* (they belong in it, and asked to be deleted or blocked). *never_delivered* are some of the missing.
-    *without_id* are some of the extra: members that Customer.io knows by email alone. *is_complete* is false where more people
-    differ than were looked at. *own_s* is the processor time of this process, so without waiting for anybody.
+    yet), without *gone* (they belong in it, and asked to be deleted or blocked), and without *not_looked_at*: those who differ
+    beyond MOST_LOOKED_AT, of whom nobody knows which of these they are. *never_delivered* are some of the missing. *without_id*
+    are some of the extra: members that Customer.io knows by email alone. *own_s* is the processor time of this process, so
+    without waiting for anybody.
     """
 
     members: int
@@ -46,7 +45,7 @@ class Parity:
     without_id: int
     in_flight: int
     gone: int
-    is_complete: bool
+    not_looked_at: int
     own_s: float
     samples: Mapping[str, tuple[str, ...]]
 
@@ -55,7 +54,8 @@ class Parity:
 class Reached:
     """Members of an audience who must not be in it: *reached*, without those *in_flight*, of so many whom it must not reach.
 
-    *without_id* of the members are known by email alone: whether they are among them nobody can say.
+    *not_looked_at* are those beyond MOST_LOOKED_AT: reached or in flight, nobody knows. *without_id* of the members are known by
+    email alone: whether they are among them nobody can say.
     """
 
     members: int
@@ -63,7 +63,7 @@ class Reached:
     forbidden: int
     reached: int
     in_flight: int
-    is_complete: bool
+    not_looked_at: int
     own_s: float
     sample: tuple[str, ...]
 
@@ -77,7 +77,7 @@ def compare_segment(segment: Segment, app: AppClient, around: Around, target: Pa
     """Compare full membership with the segment's SQL. Memory stays flat whatever the size of both.
 
     Somebody counts as different who is so by the SQL at `around.now` and at the lag before it. *target* becomes a Parquet file
-    of the differences (customer_id, side, is_in_flight), at most MOST_LISTED.
+    of those who were looked at and differ (customer_id, side, is_in_flight).
     """
     started_s = time.process_time()
     lag = timedelta(minutes=segment.lag_minutes)
@@ -95,7 +95,7 @@ def compare_segment(segment: Segment, app: AppClient, around: Around, target: Pa
             ANTI JOIN expected_before USING (customer_id)
             """
         )
-        is_complete = _explain(database, around, lag)
+        not_looked_at = _look(database, around, lag)
         # Whoever asked to go and is gone is no loss; whoever is there although they should not be is one in any case.
         database.execute(
             """
@@ -103,7 +103,7 @@ def compare_segment(segment: Segment, app: AppClient, around: Around, target: Pa
             SELECT *, customer_id IN (FROM in_flight) AS is_in_flight,
                    side = 'missing' AND customer_id IN (FROM gone) AS is_gone,
                    side = 'missing' AND customer_id IN (FROM never_delivered) AS is_never_delivered
-            FROM differing
+            FROM differing SEMI JOIN asked USING (customer_id)
             """
         )
         missing, extra, in_flight, gone, never_delivered = _numbers(
@@ -119,7 +119,7 @@ def compare_segment(segment: Segment, app: AppClient, around: Around, target: Pa
         database.execute(
             f"""
             COPY (SELECT customer_id, side, is_in_flight FROM judged WHERE NOT is_gone
-                  ORDER BY is_in_flight, customer_id LIMIT {MOST_LISTED}) TO {literal(str(target))} (FORMAT parquet)
+                  ORDER BY is_in_flight, customer_id) TO {literal(str(target))} (FORMAT parquet)
             """  # noqa: S608 - a path of our own
         )
         counted = "SELECT customer_id FROM judged WHERE NOT is_in_flight AND NOT is_gone"
@@ -132,7 +132,7 @@ def compare_segment(segment: Segment, app: AppClient, around: Around, target: Pa
             without_id=without_id,
             in_flight=in_flight,
             gone=gone,
-            is_complete=is_complete,
+            not_looked_at=not_looked_at,
             own_s=time.process_time() - started_s,
             samples={side: _sample(database, f"{counted} AND side = '{side}'") for side in ("missing", "extra")},
         )
@@ -150,15 +150,15 @@ def find_reached(journey: Journey, audience: Segment, app: AppClient, around: Ar
             "CREATE TABLE differing AS SELECT customer_id, 'extra' AS side FROM members "
             "SEMI JOIN expected_now USING (customer_id) SEMI JOIN expected_before USING (customer_id)"
         )
-        is_complete = _explain(database, around, lag)
-        found = "SELECT customer_id FROM differing ANTI JOIN in_flight USING (customer_id)"
+        not_looked_at = _look(database, around, lag)
+        found = "SELECT customer_id FROM asked ANTI JOIN in_flight USING (customer_id)"
         return Reached(
             members=_count(database, "members") + without_id,
             without_id=without_id,
             forbidden=_count(database, "expected_now"),
             reached=_count(database, f"({found})"),
             in_flight=_count(database, "in_flight"),
-            is_complete=is_complete,
+            not_looked_at=not_looked_at,
             own_s=time.process_time() - started_s,
             sample=_sample(database, found),
         )
@@ -198,11 +198,11 @@ def _make_people(database: duckdb.DuckDBPyConnection, contract: Contract, member
         )
 
 
-def _explain(database: duckdb.DuckDBPyConnection, around: Around, lag: timedelta) -> bool:
-    """Look where those who differ stand; false when they are too many to look at all."""
-    database.execute(f"CREATE TABLE asked AS SELECT DISTINCT customer_id FROM differing LIMIT {MOST_EXPLAINED}")  # noqa: S608
+def _look(database: duckdb.DuckDBPyConnection, around: Around, lag: timedelta) -> int:
+    """Look where those who differ stand; of so many not, since they are too many."""
+    database.execute(f"CREATE TABLE asked AS SELECT customer_id FROM differing LIMIT {MOST_LOOKED_AT}")  # noqa: S608
     note_whereabouts(database, around, lag)
-    return _count(database, "differing") <= MOST_EXPLAINED
+    return _count(database, "differing") - _count(database, "asked")
 
 
 def _count(database: duckdb.DuckDBPyConnection, relation: str) -> int:

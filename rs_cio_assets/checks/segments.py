@@ -116,6 +116,7 @@ def _rows(path: Path) -> Iterator[tuple[object, ...]]:
 
 def _result(segment: Segment, parity: Parity, requests: int, table: str) -> AssetCheckResult:
     different, tolerated = parity.missing + parity.extra, segment.tolerated(parity.expected)
+    at_most = different + parity.not_looked_at
     numbers = {
         "members": parity.members,
         "expected": parity.expected,
@@ -125,6 +126,7 @@ def _result(segment: Segment, parity: Parity, requests: int, table: str) -> Asse
         "members without an id": parity.without_id,
         "in flight": parity.in_flight,
         "deleted or blocked": parity.gone,
+        "differ, not looked at": parity.not_looked_at,
         "tolerated": tolerated,
         "difference (%)": round(100 * different / max(parity.expected, 1), 3),
         "App API requests": requests,
@@ -135,21 +137,30 @@ def _result(segment: Segment, parity: Parity, requests: int, table: str) -> Asse
         f"{side} (sample, people hashed)": [{"person": person} for person in people] for side, people in parity.samples.items()
     }
     on_their_way = f" {parity.in_flight:,} more changed too recently to be counted." if parity.in_flight else ""
+    again = f"run this check again when the sync has delivered them and {segment.lag_minutes} minutes have passed"
+    if different <= tolerated < at_most:
+        return not_ready(
+            f"segment {segment.segment_id} ({segment.name}) and the warehouse differ in too many people to look at all. Of those "
+            f"looked at {different:,} are wrong ({tolerated:,} tolerated), {parity.in_flight:,} changed too recently to be "
+            f"counted; {parity.not_looked_at:,} more differ",
+            again,
+            numbers,
+        )
     if parity.in_flight and different <= tolerated and not min(parity.members, parity.expected):
         return not_ready(
             f"segment {segment.segment_id} ({segment.name}) has {counted(parity.members, 'member', 'members')}, the warehouse "
             f"expects {parity.expected:,}, and all in whom they differ are on their way: nobody is left to compare",
-            f"run this check again when the sync has delivered them and {segment.lag_minutes} minutes have passed",
+            again,
             numbers,
         )
     if different <= tolerated:
         held = f"Segment {segment.segment_id} ({segment.name}) has {counted(parity.members, 'member', 'members')}"
         return good(
-            f"{held}, the warehouse expects {parity.expected:,}; {different:,} differ ({tolerated:,} tolerated).{on_their_way}",
+            f"{held}, the warehouse expects {parity.expected:,}; {at_most:,} differ ({tolerated:,} tolerated).{on_their_way}",
             numbers,
             samples=samples,
         )
-    least = "" if parity.is_complete else "at least "
+    least = "at least " if parity.not_looked_at else ""
     text = (
         f"Segment {segment.segment_id} ({segment.name}) is wrong for {least}{counted(different)} ({tolerated:,} tolerated): "
         f"{parity.missing:,} missing who belong in it, {parity.extra:,} in it who do not belong."

@@ -11,7 +11,7 @@ from pydantic import Field
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.membership import Reached, find_reached
-from rs_cio_assets.checks.results import bad, counted, good, warned
+from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.checks.returned import Returned, find_returned
 from rs_cio_assets.checks.segments import nothing_delivered, segment_obstacle
 from rs_cio_assets.checks.whereabouts import Around
@@ -91,12 +91,20 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
         "people it must not reach": found.forbidden,
         "people reached": found.reached,
         "in flight": found.in_flight,
+        "not looked at": found.not_looked_at,
         "App API requests": requests,
         "own time (s)": round(found.own_s, 3),
     }
     on_their_way = (
         f" Not counted: {counted(found.in_flight)} in it whose latest rows are on their way." if found.in_flight else ""
     )
+    if found.not_looked_at and not found.reached:
+        return not_ready(
+            f"{found.in_flight + found.not_looked_at:,} people in {audience.name} must not be reached by {journey.name}; of the "
+            f"{found.in_flight:,} that were looked at the latest rows are on their way, so they may leave it yet",
+            f"run this check again when the sync has delivered them and {audience.lag_minutes} minutes have passed",
+            numbers,
+        )
     if found.without_id and not found.reached:
         return warned(
             f"{found.without_id:,} of the {counted(found.members, 'member', 'members')} of {audience.name} have no id, so nobody "
@@ -111,7 +119,7 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
             f"must not reach.{on_their_way}",
             numbers,
         )
-    least = "" if found.is_complete else "At least "
+    least = "At least " if found.not_looked_at else ""
     return bad(
         f"{least}{counted(found.reached)} in {audience.name} must not be reached by {journey.name}, and would get its message "
         f"({found.members:,} in all are in it).{on_their_way}",

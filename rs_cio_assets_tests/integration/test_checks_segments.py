@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ LABELS = [
     "members without an id",
     "in flight",
     "deleted or blocked",
+    "differ, not looked at",
     "tolerated",
     "difference (%)",
     "App API requests",
@@ -201,9 +202,26 @@ def test_the_contract_without_people_has_no_segment_checks():
 
 def test_of_too_many_differences_the_text_says_at_least(synced: Shop, monkeypatch: pytest.MonkeyPatch):
     """More people differ than are looked at: the verdict is bad and the number a lower bound."""
-    monkeypatch.setattr(membership, "MOST_EXPLAINED", 1)
+    monkeypatch.setattr(membership, "MOST_LOOKED_AT", 2)
     synced.control("PUT", "segments/1", {"name": "loyal", "ids": []})
-    assert run(synced).text(CHECK).startswith("Segment 1 (loyal) is wrong for at least 3 people")
+    found = run(synced)
+    assert found.verdict(CHECK) == "bad"
+    assert found.text(CHECK).startswith("Segment 1 (loyal) is wrong for at least 2 people")
+    assert found.numbers(CHECK)["differ, not looked at"] == 1
+
+
+@pytest.mark.parametrize(("tolerated", "verdict"), [(0, "not ready"), (4, "not ready"), (5, "good")])
+def test_after_a_large_backfill_there_is_nothing_to_say(
+    synced: Shop, monkeypatch: pytest.MonkeyPatch, tolerated: int, verdict: str
+):
+    """More are on their way than are looked at: whether the others are, too, nobody knows, unless all of them are tolerated."""
+    monkeypatch.setattr(membership, "MOST_LOOKED_AT", 2)
+    synced.load(FOLK, *(person(n, loaded_at=datetime.now(UTC)) for n in range(11, 18)))
+    patient = LOYAL.model_copy(update={"tolerance_people": tolerated})
+    found = run(synced, ONLY_LOYAL.model_copy(update={"segments": (patient,)}))
+    assert found.verdict(CHECK) == verdict
+    numbers = found.numbers(CHECK)
+    assert (numbers["in flight"], numbers["missing"], numbers["differ, not looked at"]) == (2, 0, 5)
 
 
 @pytest.mark.parametrize(

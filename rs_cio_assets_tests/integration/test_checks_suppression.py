@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from rs_cio_assets.checks import membership
 from rs_cio_assets.checks.suppression import WHO_LEFT_STAYS_GONE, build_suppression_checks
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
@@ -75,6 +76,7 @@ def test_a_buyer_whom_customerio_took_out_is_no_finding(shop: Shop):
         "people it must not reach",
         "people reached",
         "in flight",
+        "not looked at",
         "App API requests",
         "own time (s)",
     ]
@@ -97,6 +99,15 @@ def test_a_buyer_in_the_cart_recovery_audience_is_caught(shop: Shop):
         "Next step: pause campaign 7; look up one of these people"
     )
     assert len(found.numbers(REACHES)["reached (sample, people hashed)"].records) == 1
+
+
+def test_with_more_buyers_on_their_way_than_are_looked_at_there_is_nothing_to_say(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    """Three bought just now and are in the audience, two of them are looked at: not ready, neither green nor an alarm."""
+    monkeypatch.setattr(membership, "MOST_LOOKED_AT", 2)
+    shop.load(ORDERS, *(row(n, loaded_at=datetime.now(UTC)) for n in range(1, 4)))
+    found = run(shop, NO_LEAVING)
+    assert found.verdict(REACHES) == "not ready"
+    assert "3 people in carts must not be reached by cart_recovery" in found.text(REACHES)
 
 
 def test_an_active_buyer_in_the_winback_audience_is_caught(shop: Shop):

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rs_cio_assets.checks import membership
-from rs_cio_assets.checks.canaries import CANARY_PREFIX
 from rs_cio_assets.checks.membership import Parity, compare_segment, find_reached
+from rs_cio_assets.checks.results import CANARY_PREFIX
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets_tests.checked_shop import (
     CART_RECOVERY,
@@ -238,17 +238,21 @@ def test_canaries_do_not_count_and_members_without_an_id_do(shop: Shop):
 def test_an_empty_warehouse_has_only_extra_members(shop: Shop):
     """Nobody expected, two members: two extra, no error."""
     found = compared(shop, who(1), who(2))
-    assert (found.expected, found.members, found.extra, found.is_complete) == (0, 2, 2, True)
+    assert (found.expected, found.members, found.extra, found.not_looked_at) == (0, 2, 2, 0)
 
 
 def test_of_too_many_differences_only_some_are_looked_at(shop: Shop, monkeypatch: pytest.MonkeyPatch):
-    """Beyond the bound the others count as different unseen, and the report says that it is not complete."""
-    monkeypatch.setattr(membership, "MOST_EXPLAINED", 2)
-    monkeypatch.setattr(membership, "MOST_LISTED", 3)
+    """Beyond the bound nobody knows what the others are: they are told apart, and neither counted nor listed."""
+    monkeypatch.setattr(membership, "MOST_LOOKED_AT", 2)
     shop.load(FOLK, *(person(n, loaded_at=NOW - HOUR) for n in range(1, 6)))
     found = compared(shop)
-    assert (found.in_flight, found.missing, found.is_complete) == (2, 3, False)
-    assert len(listed(shop)) == 3
+    assert (found.in_flight, found.missing, found.not_looked_at) == (2, 0, 3)
+    assert {(side, is_in_flight) for _, side, is_in_flight in listed(shop)} == {("missing", True)}
+    assert len(listed(shop)) == 2
+    shop.empty()
+    shop.have(FOLK, *(person(n) for n in range(1, 6)))
+    found = compared(shop)
+    assert (found.in_flight, found.missing, found.not_looked_at) == (0, 2, 3)
 
 
 def test_whom_a_journey_must_never_reach_is_found_over_everybody(shop: Shop):
