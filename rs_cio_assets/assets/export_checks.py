@@ -78,7 +78,7 @@ def check_names(feed: Feed) -> list[str]:
 
 
 def judge_days(
-    feed: Feed, contract: Contract | None, manifests: Mapping[str, Manifest], store: Store, accepted: frozenset[str]
+    feed: Feed, contract: Contract, manifests: Mapping[str, Manifest], store: Store, accepted: frozenset[str]
 ) -> list[JudgedDay]:
     """Profile each staged day, keep the profile, and judge it beside the days before it."""
     history = ProfileHistory(store, feed.name)

@@ -27,7 +27,7 @@ _TIMELESS = {FeedKind.PEOPLE, FeedKind.MERGE}
 
 
 def profile_day(
-    database: duckdb.DuckDBPyConnection, feed: Feed, contract: Contract | None, manifest: Manifest, files: Sequence[Path]
+    database: duckdb.DuckDBPyConnection, feed: Feed, contract: Contract, manifest: Manifest, files: Sequence[Path]
 ) -> Profile:
     """The profile of the day that *manifest* and its local *files* hold. Lists that columns name are looked up in *contract*."""
     empty = Profile(feed.name, manifest.day, manifest.read_at)
@@ -35,7 +35,7 @@ def profile_day(
         return empty
     rows = f"read_parquet([{', '.join(_literal(str(path)) for path in files)}], hive_partitioning = false)"
     day = _Day(database, feed, rows, manifest)
-    declared = {name: _declared(feed, contract, name) for name in feed.columns}
+    declared = {name: contract.declared_values(column) for name, column in feed.columns.items()}
     odd = {name: f"{quoted(name)} NOT IN ({', '.join(map(_literal, values))})" for name, values in declared.items() if values}
     wrong_name = f"{quoted(feed.name_column)} IS DISTINCT FROM {_literal(feed.event_name or '')}" if feed.name_column else "false"
     found = day.aggregates({**{f"odd {name}": condition for name, condition in odd.items()}, "wrong name": wrong_name})
@@ -161,11 +161,6 @@ def _hash(feed: Feed, names: Sequence[str] | dict[str, None]) -> str:
 
 def _texts(feed: Feed) -> list[str]:
     return [name for name, column in feed.columns.items() if column.type is ColumnType.STRING]
-
-
-def _declared(feed: Feed, contract: Contract | None, name: str) -> tuple[str, ...] | None:
-    values = feed.columns[name].values
-    return contract.declared_values(feed.columns[name]) if contract else values if isinstance(values, tuple) else None
 
 
 def _shown(value: str | None) -> str:

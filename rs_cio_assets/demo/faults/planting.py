@@ -49,8 +49,13 @@ def copy_contract(source: Path, folder: Path) -> Path:
 
 
 def plant(fault: Fault, settings: Settings, instance: DagsterInstance, now: datetime, *, has_all_checks: bool) -> Caught:
-    """Edit the contract of *settings* (a copy!), change the sandbox, sync the fault's feeds, run its check, or all of them."""
-    if fault.edit and settings.contract:
+    """Edit the contract of *settings* (a copy!), change the sandbox, sync the fault's feeds, run its check, or all of them.
+
+    Raises: ValueError when there is no copy to edit.
+    """
+    if fault.edit:
+        if settings.contract is None:
+            raise ValueError(f"{fault.id} edits the contract, and the settings name no copy of it")
         fault.edit(settings.contract)
     try:
         load_contract(settings.contract, today=now.date())
