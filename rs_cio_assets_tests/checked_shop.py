@@ -36,6 +36,7 @@ from rs_cio_assets.store import LocalStore
 from rs_cio_assets.sync import QUIET, failures
 from rs_cio_assets.warehouse import Warehouse
 from rs_cio_assets_tests.customerio_clients import settings_of
+from rs_cio_assets_tests.customerio_http import CustomerioHttp
 from rs_cio_assets_tests.pipeline import run_sql
 from rs_cio_assets_tests.staging import feed_of, stage
 
@@ -231,11 +232,8 @@ class Shop:
 
     def send(self, *operations: Mapping[str, Any]) -> None:
         """What another source sends."""
-        customerio = self.settings.customerio
-        body = {"batch": [{"type": "person", **operation} for operation in operations]}
-        auth = (customerio.site_id, customerio.api_key.get_secret_value())
-        answer = httpx.post(f"{customerio.track_url}/api/v2/batch", json=body, auth=auth)
-        assert (answer.status_code, answer.text) == (200, "{}")
+        with CustomerioHttp(self.settings.customerio.track_url) as cio:
+            cio.send(*({"type": "person", **operation} for operation in operations))
 
     def around(self, warehouse: Warehouse | None = None) -> Around:
         """What an engine works with, at NOW."""

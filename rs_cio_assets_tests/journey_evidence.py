@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,19 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rs_cio_assets.checks.evidence import Span
 from rs_cio_assets.checks.firing import Ask
 from rs_cio_assets.contract import Contract, Feed, Journey, Segment
+from rs_cio_assets.customerio import Campaign
 from rs_cio_assets.delivery.ledger import SCHEMA, ledger_prefix
 from rs_cio_assets.delivery.packing import ulids
 from rs_cio_assets.store import Store
 from rs_cio_assets_tests.customerio_clients import Handler
 from rs_cio_assets_tests.staging import contract_of, feed_of
 
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+SPAN = Span(NOW, 7, 60)
+CAMPAIGN = Campaign(1, "Thanks", True, "Order Completed", (), (), int((NOW - timedelta(days=100)).timestamp()))
 ORDERS = feed_of("event", {"order_id": {"type": "string", "required": True}}, name="orders", view="journeys_test.orders")
 FOLK = feed_of("people", {"email": {"type": "string"}}, name="folk", view="journeys_test.folk")
 LAPSED = Segment(name="lapsed", description="Did not come back.", sql="SELECT 1", segment_id=7)

@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +23,7 @@ from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import LocalStore, load_manifest
 from rs_cio_assets.sync import CheckOutcome, JobOutcome
+from rs_cio_assets_tests.customerio_http import CustomerioHttp
 from rs_cio_assets_tests.pipeline import open_pipeline
 from rs_cio_assets_tests.running_checks import ChecksRun, run_checks
 from rs_cio_assets_tests.staging import contract_of, feed_of, stage
@@ -161,13 +161,8 @@ class Synced:
 
     def send(self, *operations: dict[str, Any]) -> None:
         """What somebody else sends to the workspace through the Track API."""
-        customerio = self.settings.customerio
-        answer = httpx.post(
-            f"{customerio.track_url}/api/v2/batch",
-            json={"batch": [{"type": "person", **operation} for operation in operations]},
-            auth=(customerio.site_id, customerio.api_key.get_secret_value()),
-        )
-        assert (answer.status_code, answer.text) == (200, "{}")
+        with CustomerioHttp(self.settings.customerio.track_url) as cio:
+            cio.send(*({"type": "person", **operation} for operation in operations))
 
     def check(self, feed: str, **config: Any) -> ChecksRun:
         """One feed's check alone, with its config."""

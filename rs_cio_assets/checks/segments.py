@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,14 +46,9 @@ def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDef
         store: ResourceParam[Store],
         customerio: ResourceParam[CustomerioSettings],
     ) -> AssetCheckResult:
-        with (
-            failing_clearly(people.name),
-            AppClient(customerio) as app,
-            tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
-        ):
+        with open_comparison(people, contract, warehouse, store, customerio) as (app, around):
             if said := segment_obstacle(segment, app) or nothing_delivered(contract, store, app):
                 return said
-            around = Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
             differences = around.scratch / "differences.parquet"
             parity = compare_segment(segment, app, around, differences)
             if said := segment_obstacle(segment, app):  # somebody changed it meanwhile: what was read is half of it
@@ -63,6 +59,19 @@ def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDef
         return _result(segment, parity, requests, table)
 
     return compare
+
+
+@contextmanager
+def open_comparison(
+    feed: Feed, contract: Contract, warehouse: Warehouse, store: Store, customerio: CustomerioSettings
+) -> Iterator[tuple[AppClient, Around]]:
+    """The App API and what a comparison over everybody works with, now, with a folder of its own; failures name *feed*."""
+    with (
+        failing_clearly(feed.name),
+        AppClient(customerio) as app,
+        tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
+    ):
+        yield app, Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
 
 
 def segment_obstacle(segment: Segment, app: AppClient) -> AssetCheckResult | None:

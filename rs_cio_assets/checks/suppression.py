@@ -1,23 +1,17 @@
 """Does a journey's audience hold anybody whom it must never reach, and is anybody back who asked to go? Over everybody."""
 
-import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
-from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.membership import Reached, find_reached
 from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.checks.returned import Returned, find_returned
-from rs_cio_assets.checks.segments import nothing_delivered, segment_obstacle
-from rs_cio_assets.checks.whereabouts import Around
+from rs_cio_assets.checks.segments import nothing_delivered, open_comparison, segment_obstacle
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.contract.segments import Journey, Segment
-from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Store
 from rs_cio_assets.warehouse import Warehouse
@@ -66,14 +60,9 @@ def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Co
         store: ResourceParam[Store],
         customerio: ResourceParam[CustomerioSettings],
     ) -> AssetCheckResult:
-        with (
-            failing_clearly(feed.name),
-            AppClient(customerio) as app,
-            tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
-        ):
+        with open_comparison(feed, contract, warehouse, store, customerio) as (app, around):
             if said := segment_obstacle(audience, app) or nothing_delivered(contract, store, app):
                 return said
-            around = Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
             found = find_reached(journey, audience, app, around)
             if said := segment_obstacle(audience, app):
                 return said
@@ -147,12 +136,7 @@ def _build_gone(people: Feed, contract: Contract) -> AssetChecksDefinition:
         store: ResourceParam[Store],
         customerio: ResourceParam[CustomerioSettings],
     ) -> AssetCheckResult:
-        with (
-            failing_clearly(people.name),
-            AppClient(customerio) as app,
-            tempfile.TemporaryDirectory(prefix="rs-cio-") as folder,
-        ):
-            around = Around(contract, warehouse, store, Path(folder), datetime.now(UTC))
+        with open_comparison(people, contract, warehouse, store, customerio) as (app, around):
             found = find_returned(app, around, config.max_people)
             requests = app.requests
         context.log.info("%d people who left were looked for, %d are back", found.asked, found.back)

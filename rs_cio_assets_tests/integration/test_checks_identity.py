@@ -21,6 +21,7 @@ from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets.warehouse import Warehouse, create_view
+from rs_cio_assets_tests.customerio_http import CustomerioHttp
 from rs_cio_assets_tests.pipeline import run_sql
 from rs_cio_assets_tests.running_checks import ChecksRun, run_checks
 from rs_cio_assets_tests.staging import contract_of, deliver, feed_of, stage
@@ -114,11 +115,8 @@ class Desk:
 
     def send(self, *operations: Mapping[str, Any]) -> None:
         """What somebody else sends to the workspace."""
-        customerio = self.settings.customerio
-        batch = [{"type": "person", **operation} for operation in operations]
-        auth = (customerio.site_id, customerio.api_key.get_secret_value())
-        answer = httpx.post(f"{customerio.track_url}/api/v2/batch", json={"batch": batch}, auth=auth)
-        assert (answer.status_code, answer.text) == (200, "{}")
+        with CustomerioHttp(self.settings.customerio.track_url) as cio:
+            cio.send(*({"type": "person", **operation} for operation in operations))
 
     def break_(self, **faults: Any) -> None:
         """Misconfigure the workspace."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,12 @@ from dagster import (
 
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.checks.campaigns import campaign_problem
-from rs_cio_assets.checks.evidence import Evidence, Span, What
+from rs_cio_assets.checks.evidence import Evidence, What
 from rs_cio_assets.checks.firing import Sources, look_at_journey
 from rs_cio_assets.checks.journeys import journey_result
 from rs_cio_assets.checks.latency import FROM_WAREHOUSE, TO_WAREHOUSE, WHOLE, Latency, Leg, measure_latency
 from rs_cio_assets.checks.timing import promise_result
 from rs_cio_assets.contract import load_contract
-from rs_cio_assets.customerio import Campaign
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.readiness import State, known_facts, latest_evidence, readiness
 from rs_cio_assets.readiness.lines import Verdict
@@ -37,8 +36,11 @@ from rs_cio_assets.store import LocalStore, Manifest
 from rs_cio_assets.store.manifest import Fingerprint, save_manifest
 from rs_cio_assets_tests.customerio_clients import app
 from rs_cio_assets_tests.journey_evidence import (
+    CAMPAIGN,
     LAPSED,
+    NOW,
     ORDERS,
+    SPAN,
     answering_with,
     app_api,
     contract_with,
@@ -51,10 +53,7 @@ from rs_cio_assets_tests.journey_evidence import (
 from rs_cio_assets_tests.staging import stage
 from rs_cio_assets_tests.unit import test_readiness as usual
 
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-CAMPAIGN = Campaign(1, "Thanks", True, "Order Completed", (), (), int((NOW - 100 * DAY).timestamp()))
-SPAN = Span(NOW, 7, 60)
 
 
 def always(answer: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,12 @@ from rs_cio_assets.errors import CustomerioRefused, MismatchError
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets_tests.customerio_clients import app
 from rs_cio_assets_tests.journey_evidence import (
+    CAMPAIGN,
     FOLK,
     LAPSED,
+    NOW,
     ORDERS,
+    SPAN,
     answering_with,
     app_api,
     contract_with,
@@ -40,10 +43,7 @@ from rs_cio_assets_tests.journey_evidence import (
 )
 from rs_cio_assets_tests.staging import feed_of
 
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-CAMPAIGN = Campaign(1, "Thanks", True, "Order Completed", (), (), int((NOW - timedelta(days=100)).timestamp()))
 JOURNEY = journey_of(first_message_after_hours=2)
-SPAN = Span(NOW, 7, 60)
 ERASED = feed_of("deletion", {}, name="erased", view="journeys_test.erased", enabled=True, max_rows_per_day=9)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
