@@ -1,4 +1,4 @@
-"""When checks run by themselves: every morning, and after a sync of a recent day. Both are off until somebody turns them on."""
+"""When checks run by themselves: every morning, after a sync of a recent day, canaries every hour. All off until turned on."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from rs_cio_assets.contract.kinds import FeedKind
 if TYPE_CHECKING:
     from rs_cio_assets.contract.models import Contract, Feed
 
-_TIME = re.compile(r"'[^']*'|--[^\n]*|/\*.*?\*/|(?<!:):([a-z_]+)", re.DOTALL)
+# A time's name is its group; texts, comments and casts (`::`) match without one, or not at all.
+TIME = re.compile(r"'[^']*'|--[^\n]*|/\*.*?\*/|(?<!:):([a-z_]+)", re.DOTALL)
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -118,4 +119,4 @@ def _journey_problems(journey: Journey, feeds: Mapping[str, Feed], segments: set
 
 def times_of(sql: str) -> set[str]:
     """The names that stand as `:name` in *sql*, outside of texts and comments; a cast (`::DATE`) is none."""
-    return {found[1] for found in _TIME.finditer(sql) if found[1]}
+    return {found[1] for found in TIME.finditer(sql) if found[1]}

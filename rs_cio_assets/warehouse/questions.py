@@ -14,12 +14,10 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rs_cio_assets.contract.segments import TIME
 from rs_cio_assets.errors import WarehouseRefused
 from rs_cio_assets.warehouse import sql
 from rs_cio_assets.warehouse.connection import Session
-
-# Texts, comments and casts (`::`) stay as they are.
-_TIME = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|::|:(now|since)\b", re.DOTALL)
 
 
 def at_times(query: str, times: Mapping[str, datetime]) -> str:
@@ -33,7 +31,7 @@ def at_times(query: str, times: Mapping[str, datetime]) -> str:
             raise WarehouseRefused(f"the query asks for :{name}, which is not given here", next_step="write it without")
         return sql.timestamp_literal(times[name].astimezone(UTC))
 
-    return _TIME.sub(literal, query)
+    return TIME.sub(literal, query)
 
 
 def keep_answer(session: Session, query: str, times: Mapping[str, datetime], schema: pa.Schema, path: Path) -> int:
