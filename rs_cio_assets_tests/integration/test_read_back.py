@@ -116,10 +116,9 @@ def test_a_complete_look_asks_for_every_row_and_counts_its_requests(synced: Sync
         ([event("O1", attributes={"order_id": "O99"})], 1, "For 1 of 2 people Customer.io has another number of Order Completed"),
         ([event("O0", attributes={"order_id": "O98"}), event("O1", attributes={"order_id": "O99"})], 2, "2 of 2 people"),
         ([event("O1", attributes={"order_id": "O99"}, timestamp=1_700_000_000)], 0, "All 6 sampled rows"),
-        ([event("O1", attributes={"order_id": "O99"}, timestamp=int(datetime.now(UTC).timestamp()))], 0, "All 6 sampled rows"),
         ([of("C0000001", "delete"), event("O1")], 1, "For 1 of 2 people Customer.io has another number"),
     ],
-    ids=["as many as delivered", "a stray one", "two people's", "before the days", "today, under way", "fewer"],
+    ids=["as many as delivered", "a stray one", "two people's", "before the days", "fewer"],
 )
 def test_the_number_of_events_of_a_person_is_that_which_was_delivered(
     synced: Synced, operations: list[dict[str, Any]], people: int, words: str
@@ -130,6 +129,12 @@ def test_the_number_of_events_of_a_person_is_that_which_was_delivered(
     assert words in (run.evaluations[NAME].description or "")
     assert run.numbers(NAME)["people with another number of events"] == people
     assert run.evaluations[NAME].passed == (not people)
+
+
+def test_an_event_of_the_day_under_way_is_not_counted_yet(synced: Synced):
+    """Today's events are still arriving on both sides; the finished days are compared."""
+    synced.send(event("O1", attributes={"order_id": "O99"}, timestamp=int(datetime.now(UTC).timestamp())))
+    assert synced.check("orders").evaluations[NAME].passed
 
 
 @pytest.mark.parametrize(
