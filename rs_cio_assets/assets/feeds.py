@@ -19,6 +19,7 @@ from dagster import (
     asset,
 )
 
+from rs_cio_assets.assets.deliveries import DeliveredDay, delivered_days
 from rs_cio_assets.assets.exports import materialized
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.keys import export_key, feed_key
@@ -27,7 +28,7 @@ from rs_cio_assets.assets.neighbours import Surroundings
 from rs_cio_assets.assets.run_config import FeedConfig
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import TrackClient
-from rs_cio_assets.delivery import DeliveryReport, Preview
+from rs_cio_assets.delivery import DeliveryReport, LateArrivals, Preview, late_arrivals
 from rs_cio_assets.delivery.rules import PERSON_DELETED, PERSON_MERGED
 from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.settings import CustomerioSettings
@@ -95,6 +96,8 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
         reports: list[DeliveryReport] = []
         previews: list[Preview] = []
         manifests: dict[str, Manifest] = {}
+        late: dict[str, LateArrivals] = {}
+        before = delivered_days(context.instance, feed.name, context.partition_keys)
         with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio) as track:
             around = Surroundings(
                 contract, warehouse, store, customerio, track, context.run.run_id, Path(scratch), context.log.info
@@ -108,12 +111,17 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
                         yield AssetObservation(key, partition=day, metadata=preview_metadata(previews[-1]))
                         continue
                     report = around.deliver(feed, manifests[day], options)
+                    late[day] = _late(feed, manifests[day], before.get(day), store, Path(scratch))
                 context.log.info(_sentence(report))
+                if late[day].rows:
+                    context.log.info(
+                        f"{feed.name} {day}: {late[day].rows:,} rows arrived late, by up to {late[day].largest_h:.1f} h"
+                    )
                 reports.append(report)
         if config.is_dry_run:
             yield from _dry_results(previews)
         else:
-            yield materialized(context, {r.day: delivery_metadata(r, manifests[r.day]) for r in reports})
+            yield materialized(context, {r.day: delivery_metadata(r, manifests[r.day], late[r.day]) for r in reports})
             yield _rows_result(reports)
             yield _rejections_result(feed, reports)
 
@@ -144,6 +152,13 @@ def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
             next_step=f"read the check contract of redshift/exports/{feed.name}, then run that export again",
         )
     return manifest
+
+
+def _late(feed: Feed, manifest: Manifest, before: DeliveredDay | None, store: Store, scratch: Path) -> LateArrivals:
+    """Rows that came after the day had been delivered as a whole. What the open day's own syncs find is not late."""
+    if before is None or before.source is None or before.at.date().isoformat() <= manifest.day:
+        return LateArrivals()
+    return late_arrivals(feed, manifest, store, before.source.latest_loaded_at or datetime.fromtimestamp(0, UTC), scratch)
 
 
 def _sentence(report: DeliveryReport) -> str:

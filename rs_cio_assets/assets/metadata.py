@@ -7,8 +7,9 @@ from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableRecord, TableSchema
 
+from rs_cio_assets.assets.deliveries import HELD, HELD_UNTIL, SOURCE, source_metadata
 from rs_cio_assets.contract.models import Column, Feed
-from rs_cio_assets.delivery import DeliveryReport, Preview
+from rs_cio_assets.delivery import DeliveryReport, LateArrivals, Preview
 from rs_cio_assets.store import Manifest
 
 
@@ -50,8 +51,8 @@ def export_metadata(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, Any]:
-    """What happened to one day's rows in Customer.io. Rows are counted once each."""
+def delivery_metadata(report: DeliveryReport, manifest: Manifest, late: LateArrivals) -> dict[str, Any]:
+    """What happened to one day's rows in Customer.io. Rows are counted once each; *late* ones stand among them."""
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": report.rows,
         "rows": report.rows,
@@ -59,19 +60,22 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         "unchanged": report.unchanged,
         "amended, not re-sent": report.amended,
         "duplicates": report.duplicates,
-        "held": report.held,
+        HELD: report.held,
         "superseded": report.superseded,
         "rejected": report.rejected,
         "young enough to start a campaign": report.could_trigger,
+        "arrived late (rows)": late.rows,
         "people delivered first": report.people_first,
         "requests": report.requests,
         "sent (bytes)": report.request_bytes,
         "pace (requests/s)": round(report.requests_per_s, 1),
         "duration (s)": round(report.seconds, 3),
-        "source_fingerprint": manifest.fingerprint.text(),
+        SOURCE: source_metadata(manifest),
     }
+    if late.rows:
+        metadata |= {"how late, median (h)": round(late.median_h, 2), "how late, largest (h)": round(late.largest_h, 2)}
     if report.held_until:
-        metadata["held until (UTC)"] = MetadataValue.timestamp(report.held_until)
+        metadata[HELD_UNTIL] = MetadataValue.timestamp(report.held_until)
     if report.rejected_by_reason:
         metadata["rejected by reason"] = counts_table("reason", report.rejected_by_reason)
     if report.examples:

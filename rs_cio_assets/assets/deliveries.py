@@ -1,0 +1,86 @@
+"""What Dagster remembers of deliveries: by day, which state of the view was delivered last and which rows wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dagster import AssetMaterialization, AssetRecordsFilter, DagsterInstance, JsonMetadataValue, MetadataValue
+
+from rs_cio_assets.assets.keys import feed_key
+from rs_cio_assets.contract.models import Feed
+from rs_cio_assets.store import Fingerprint, Manifest
+
+SOURCE, HELD, HELD_UNTIL = "source_fingerprint", "held", "held until (UTC)"  # labels of a delivery's metadata
+_PER_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class DeliveredDay:
+    """The latest delivery of one day: of which state of the view (None: not recorded), with which columns, when, and how many
+    rows were held until when (None with rows held: they wait for their person)."""
+
+    source: Fingerprint | None
+    columns: str
+    at: datetime
+    held: int = 0
+    held_until: datetime | None = None
+
+
+def source_metadata(manifest: Manifest) -> JsonMetadataValue:
+    """The state of the view that a delivery is of, as `delivered_days` reads it."""
+    source = manifest.fingerprint
+    loaded = source.latest_loaded_at.isoformat() if source.latest_loaded_at else None
+    columns = columns_text(manifest.columns)
+    return MetadataValue.json({"rows": source.rows, "latest_loaded_at": loaded, "checksum": source.checksum, "columns": columns})
+
+
+def columns_of(feed: Feed) -> str:
+    """The feed's columns as `DeliveredDay.columns` has them: checksums over other columns cannot be compared."""
+    return columns_text([(name, column.type.value) for name, column in feed.columns.items()])
+
+
+def columns_text(columns: Sequence[tuple[str, str]]) -> str:
+    """Names and types in their order, as one text."""
+    return " ".join(f"{name}:{kind}" for name, kind in columns)
+
+
+def delivered_days(instance: DagsterInstance, feed_name: str, days: Sequence[str]) -> dict[str, DeliveredDay]:
+    """The latest delivery of each of *days* that was ever delivered, whoever started the run."""
+    found: dict[str, DeliveredDay] = {}
+    wanted = AssetRecordsFilter(asset_key=feed_key(feed_name), asset_partitions=list(days))
+    cursor, has_more = None, bool(days)
+    while has_more and len(found) < len(days):
+        page = instance.fetch_materializations(wanted, limit=_PER_PAGE, cursor=cursor)
+        for record in page.records:
+            if record.asset_materialization and record.partition_key:
+                at = datetime.fromtimestamp(record.timestamp, UTC)
+                found.setdefault(record.partition_key, _delivered(record.asset_materialization, at))
+        cursor, has_more = page.cursor, page.has_more
+    return found
+
+
+def first_delivered_day(instance: DagsterInstance, feed_name: str) -> str | None:
+    """The earliest day of the feed that was ever delivered."""
+    return min(instance.get_materialized_partitions(feed_key(feed_name)), default=None)
+
+
+def _delivered(materialization: AssetMaterialization, at: datetime) -> DeliveredDay:
+    said: Mapping[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
+    source = said.get(SOURCE)
+    source = source if isinstance(source, Mapping) else {}
+    until = said.get(HELD_UNTIL)
+    return DeliveredDay(
+        source=_fingerprint(source) if source else None,
+        columns=source.get("columns", ""),
+        at=at,
+        held=said.get(HELD) or 0,
+        held_until=None if until is None else datetime.fromtimestamp(until, UTC),
+    )
+
+
+def _fingerprint(source: Mapping[str, Any]) -> Fingerprint:
+    loaded = source["latest_loaded_at"]
+    return Fingerprint(source["rows"], datetime.fromisoformat(loaded) if loaded else None, source["checksum"])
