@@ -29,8 +29,8 @@ dev: $(INSTALLED) ## The Dagster UI and the stand-ins on the current state, unti
 advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with late orders for past days
 	@$(BIN)/rs-cio shop advance $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT))
 
-test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path)
-	@$(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(TESTS)
+test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path, LONG=1)
+	@$(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(if $(LONG),--long) $(TESTS)
 
 bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
 	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)

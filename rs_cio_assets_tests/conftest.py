@@ -23,14 +23,24 @@ hypothesis_settings.load_profile("suite")
 # Files of minutes go first, so that no worker is left with one of them in the end.
 LONGEST = (
     "test_crash_proof",
-    "test_clean_days_of_one_shop",
-    "test_clean_days_of_another_shop",
+    "test_clean_days",
     "test_ui",
     "test_fault_catalogue",
     "test_storm_proof",
     "test_demo",
     "test_cdnow",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` (make test LONG=1): what repeats a proof of the suite on other days, seeds or stores, too."""
+    parser.addoption("--long", action="store_true", help="also run tests marked long")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Long repetitions are skipped unless they are asked for."""
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("repeats a proof of the suite at length: make test LONG=1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

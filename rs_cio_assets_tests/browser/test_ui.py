@@ -6,17 +6,20 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from rs_cio_assets.contract import load_contract
+from rs_cio_assets.settings import load_settings
 from rs_cio_assets_tests.demo_process import PROJECT, DemoFolder
+from rs_cio_assets_tests.pipeline import run_sql
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = PROJECT / "build" / "screenshots"
@@ -39,6 +42,7 @@ class Shown:
     graph_url: str
     customerio_url: str
     folder: Path
+    redshift_port: int
 
     @property
     def dagster_url(self) -> str:
@@ -53,7 +57,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     with demo.run("--customers=1500", "--days=3") as process:
         graph = process.wait_for(r"Dagster UI +(http\S+)")[1]
         page = process.wait_for(r"Customer\.io page +(http\S+)")[1]
-        yield Shown(graph, page, demo.folder)
+        yield Shown(graph, page, demo.folder, demo.redshift_port)
         process.interrupt()
         assert process.wait(60) == 0, process.output
     assert demo.is_quiet()
@@ -88,6 +92,23 @@ def keep(page: Page, name: str) -> None:
     """Keep a screenshot as build output, to be looked at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+LAUNCH = """
+mutation ($tags: [ExecutionTag!], $config: RunConfigData) {
+  launchRun(executionParams: {
+    selector: {repositoryName: "__repository__", repositoryLocationName: "rs_cio_assets", jobName: "sync_day"}
+    runConfigData: $config, executionMetadata: {tags: $tags}
+  }) { ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}"""
+
+
+def launch(shown: Shown, tags: Mapping[str, str], **config: Any) -> str:
+    """The id of a run of sync_day with these tags; *config* is that of order_completed."""
+    ops = {"ops": {"customerio__feeds__order_completed": {"config": config}}} if config else {}
+    variables = {"tags": [{"key": key, "value": value} for key, value in tags.items()], "config": ops}
+    answer = httpx.post(f"{shown.dagster_url}/graphql", json={"query": LAUNCH, "variables": variables}, timeout=60)
+    return answer.json()["data"]["launchRun"]["run"]["runId"]
 
 
 def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
@@ -132,9 +153,16 @@ def test_a_check_is_executed_and_a_failing_one_says_what_is_wrong(shown: Shown, 
 
 
 def test_the_latency_is_drawn_by_hour(shown: Shown, page: Page):
-    """What people would rather look at: a bar for each hour of the day, beside the numbers."""
-    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/checkout_started?view=checks&checkDetail=latency")
-    expect(visible(page, re.compile("█"))).to_be_visible(timeout=UI_TIMEOUT_MS)
+    """What people would rather look at: a bar for each hour of the day, beside the numbers, of what today's sync delivered."""
+    changed = "SELECT customer_id FROM shop.customers WHERE NOT is_guest ORDER BY 1 LIMIT 20"
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    sql = f"UPDATE shop.customers SET updated_at = %s, loaded_at = %s WHERE customer_id IN ({changed})"
+    run_sql(load_settings({"REDSHIFT_PORT": str(shown.redshift_port)}), (sql, (now, now)))
+    page.goto(f"{shown.dagster_url}/runs/{launch(shown, {'dagster/partition': now.date().isoformat()})}")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/people?view=checks&checkDetail=latency")
+    page.get_by_text("Execute", exact=True).locator("visible=true").first.click()
+    expect(visible(page, re.compile("█"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "latency")
 
 
@@ -149,7 +177,7 @@ def test_readiness_is_one_table(shown: Shown, page: Page):
 def test_schedules_and_sensors_can_be_found(shown: Shown, page: Page):
     """What runs the checks by itself stands on one page, each with a switch."""
     page.goto(f"{shown.dagster_url}/automation")
-    for name in ("checks_daily", "canary_hourly", "checks_after_sync", "readiness_after_checks"):
+    for name in ("checks_daily", "canary_hourly", "checks_after_sync", "readiness_after_checks", "late_data"):
         expect(visible(page, name)).to_be_visible(timeout=UI_TIMEOUT_MS)
     keep(page, "automation")
 
@@ -186,23 +214,11 @@ def test_a_range_of_days_is_backfilled_from_the_job(shown: Shown, page: Page):
         expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
 
 
-LAUNCH = """
-mutation ($tags: [ExecutionTag!], $config: RunConfigData) {
-  launchRun(executionParams: {
-    selector: {repositoryName: "__repository__", repositoryLocationName: "rs_cio_assets", jobName: "sync_day"}
-    runConfigData: $config, executionMetadata: {tags: $tags}
-  }) { ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
-}"""
-
-
 def test_a_backfill_that_would_start_a_campaign_says_so_on_the_run_s_page(shown: Shown, page: Page):
     """JR2: sent again as a backfill, young orders would start a running campaign: the run stops, and names it and the way on."""
     campaign = {"name": "After the order", "state": "running", "event_name": "Order Completed"}
     httpx.put(f"{shown.customerio_url.rstrip('/')}/sandbox/campaigns/7", json=campaign).raise_for_status()
-    config = {"ops": {"customerio__feeds__order_completed": {"config": {"resend": "all"}}}}
-    tags = [{"key": "dagster/partition", "value": DAY}]
-    answer = httpx.post(f"{shown.dagster_url}/graphql", json={"query": LAUNCH, "variables": {"tags": tags, "config": config}})
-    run = answer.json()["data"]["launchRun"]["run"]["runId"]
+    run = launch(shown, {"dagster/partition": DAY}, resend="all")
     page.goto(f"{shown.dagster_url}/runs/{run}")
     expect(page.get_by_text("Failure", exact=True).first).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     page.get_by_text("customerio__feeds__order_completed").locator("visible=true").last.click()  # the errored step: its log alone

@@ -10,7 +10,7 @@ import pytest
 
 from rs_cio_assets_tests.demo_process import DemoFolder
 
-SMALL = ("--customers=400", "--days=4")
+SMALL = ("--customers=3000", "--days=4")  # large enough for orders on every day: their feed is stale without
 
 
 @pytest.fixture(scope="module")
