@@ -21,7 +21,7 @@ from dagster import (
 from dagster._core.execution.backfill import PartitionBackfill
 
 from rs_cio_assets.assets import export_key, feed_key
-from rs_cio_assets.automation import SYNC_DAY
+from rs_cio_assets.automation import CHECKS, SYNC_DAY
 from rs_cio_assets.contract import Contract, Feed
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.definitions import build_definitions
@@ -61,6 +61,7 @@ class LateShop:
 
     def __init__(self, settings: Settings, instance: DagsterInstance, contract: Contract) -> None:
         self.settings, self.instance, self.contract = settings, instance, contract
+        self.told: Mapping[str, str] = {}
         self.defs = build_definitions(settings, contract)
         self.job = self.defs.resolve_job_def(SYNC_DAY)
         self._sensor = self.defs.get_repository_def().get_sensor_def("late_data")
@@ -165,6 +166,17 @@ class LateShop:
         assert event.asset_materialization
         assert event.asset_materialization.partition == day
         return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+    def verdicts(self, check: str) -> dict[str, str]:
+        """PASSED, WARN or ERROR of one check of each feed, run alone; its words are in `told`."""
+        job = self.defs.resolve_job_def(CHECKS)
+        keys = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.name == check}
+        ran = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
+            instance=self.instance, run_config=QUIET
+        )
+        found = {evaluation.asset_key.path[-1]: evaluation for evaluation in ran.get_asset_check_evaluations()}
+        self.told = {feed: evaluation.description or "" for feed, evaluation in found.items()}
+        return {feed: "PASSED" if e.passed else e.severity.value for feed, e in found.items()}
 
     def _execute(self, keys: Sequence[AssetKey], day: str, tags: Mapping[str, str]) -> ExecuteInProcessResult:
         checks = {key for key in self.job.asset_layer.asset_graph.asset_check_keys if key.asset_key in keys}

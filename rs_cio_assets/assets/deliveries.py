@@ -1,4 +1,7 @@
-"""What Dagster remembers of deliveries: by day, which state of the view was delivered last and which rows wait."""
+"""What Dagster remembers of deliveries: by day, which state of the view was delivered last and which rows wait.
+
+And whether the view holds another state now.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from dagster import AssetMaterialization, AssetRecordsFilter, DagsterInstance, JsonMetadataValue, MetadataValue
 
 from rs_cio_assets.assets.keys import feed_key
-from rs_cio_assets.contract.models import Feed
+from rs_cio_assets.contract.models import Feed, FeedKind
 from rs_cio_assets.store import Fingerprint, Manifest
 
 SOURCE, HELD, HELD_UNTIL = "source_fingerprint", "held", "held until (UTC)"  # labels of a delivery's metadata
@@ -65,6 +68,26 @@ def delivered_days(instance: DagsterInstance, feed_name: str, days: Sequence[str
 def first_delivered_day(instance: DagsterInstance, feed_name: str) -> str | None:
     """The earliest day of the feed that was ever delivered."""
     return min(instance.get_materialized_partitions(feed_key(feed_name)), default=None)
+
+
+def has_changed(feed: Feed, found: Fingerprint, was: DeliveredDay) -> bool:
+    """True when the view holds rows of the day that were not delivered as they are.
+
+    A checksum over other columns says nothing; then the rows and the newest load time decide. Of a feed with a row per person,
+    rows leave a day whenever their person changes, and stand in a later one: fewer rows and no newer load are no news.
+    """
+    if was.source is None:
+        return True
+    if was.columns != columns_of(feed):
+        return (found.rows, found.latest_loaded_at) != (was.source.rows, was.source.latest_loaded_at)
+    has_newer = _is_newer(found.latest_loaded_at, was.source.latest_loaded_at)
+    if feed.kind is FeedKind.PEOPLE and found.rows < was.source.rows and not has_newer:
+        return False
+    return found != was.source
+
+
+def _is_newer(found: datetime | None, was: datetime | None) -> bool:
+    return found is not None and (was is None or found > was)
 
 
 def _delivered(materialization: AssetMaterialization, at: datetime) -> DeliveredDay:

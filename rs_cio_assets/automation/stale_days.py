@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from rs_cio_assets.assets.deliveries import DeliveredDay, columns_of
-from rs_cio_assets.contract.models import Feed, FeedKind
+from rs_cio_assets.assets.deliveries import DeliveredDay, has_changed
+from rs_cio_assets.contract.models import Feed
 from rs_cio_assets.store import Fingerprint
 
 # Waits before the first, second and third attempt at one state of a day; there is no fourth until something changes.
@@ -82,26 +82,6 @@ def stale_days(
         elif was.held and not was.held_until and was.at + LOOK_FOR_PERSON_EVERY <= now:
             stale.append(StaleDay(feed.name, day, Why.WAITS_FOR_PERSON, f"waits since {was.at:%Y-%m-%dT%H:%M}"))
     return stale
-
-
-def has_changed(feed: Feed, found: Fingerprint, was: DeliveredDay) -> bool:
-    """True when the view holds rows of the day that were not delivered as they are.
-
-    A checksum over other columns says nothing; then the rows and the newest load time decide. Of a feed with a row per person,
-    rows leave a day whenever their person changes, and stand in a later one: fewer rows and no newer load are no news.
-    """
-    if was.source is None:
-        return True
-    if was.columns != columns_of(feed):
-        return (found.rows, found.latest_loaded_at) != (was.source.rows, was.source.latest_loaded_at)
-    has_newer = _is_newer(found.latest_loaded_at, was.source.latest_loaded_at)
-    if feed.kind is FeedKind.PEOPLE and found.rows < was.source.rows and not has_newer:
-        return False
-    return found != was.source
-
-
-def _is_newer(found: datetime | None, was: datetime | None) -> bool:
-    return found is not None and (was is None or found > was)
 
 
 def days_before(today: date, number: int, start: date) -> Sequence[str]:

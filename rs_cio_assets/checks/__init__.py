@@ -8,6 +8,7 @@ from rs_cio_assets.checks.freshness import build_freshness_checks
 from rs_cio_assets.checks.identity import build_identity_checks
 from rs_cio_assets.checks.journeys import build_journey_checks
 from rs_cio_assets.checks.logic import build_logic_checks
+from rs_cio_assets.checks.older_days import build_older_days_checks
 from rs_cio_assets.checks.read_back import ReadBackConfig, build_read_back_check
 from rs_cio_assets.checks.segments import build_segment_checks
 from rs_cio_assets.checks.suppression import build_suppression_checks
@@ -18,9 +19,14 @@ READ_BACK_CHECK = "customerio_holds_what_was_sent"
 CANARY_CHECK = "canary_"  # how the canaries' names begin
 
 
-def build_checks(contract: Contract, *, has_canary: bool) -> list[AssetChecksDefinition]:
+def build_checks(contract: Contract, *, has_canary: bool, lateness_days: int = 35) -> list[AssetChecksDefinition]:
     """Every check of *contract* that stands on its own, in the order in which a team asks; the canary where *has_canary*."""
-    by_time = [*build_logic_checks(contract), *build_freshness_checks(contract), *build_timing_checks(contract)]
+    by_time = [
+        *build_logic_checks(contract),
+        *build_freshness_checks(contract),
+        *build_older_days_checks(contract, lateness_days),
+        *build_timing_checks(contract),
+    ]
     if contract.workspace.identifier.customerio != "id":
         return by_time  # the others ask Customer.io for people by id, and would find nobody: no check is better than a green one
     return [

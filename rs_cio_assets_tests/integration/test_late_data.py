@@ -276,3 +276,21 @@ def test_a_column_that_the_contract_gains_is_no_late_data(settings: Settings):
         assert shop.asked() == {}
         shop.order("O2", DAY, hours_late=40)
         assert shop.asked() == {DAY: ["orders"]}
+
+
+def test_a_day_beyond_the_window_is_reported_and_not_run(settings: Settings):
+    """Nobody runs it by itself, nobody misses it: red for new rows, a warning for restated events, green after a backfill."""
+    with open_late_shop(settings.model_copy(update={"lateness_days": 3})) as shop:
+        shop.load(FOLK, **at(OLDEST))
+        shop.order("O1", DAY)
+        assert shop.sync(OLDEST, FOLK).success
+        assert shop.sync(DAY, ORDERS).success
+        assert shop.verdicts("older_days_are_as_delivered") == {"folk": "PASSED", "orders": "PASSED"}
+        shop.sql(f"UPDATE late.orders SET total = 6, loaded_at = '{day_before(0)} 00:00'")
+        assert shop.verdicts("older_days_are_as_delivered")["orders"] == "WARN"
+        shop.order("O9", DAY, loaded_at=datetime.now(UTC))
+        assert shop.asked() == {}
+        assert shop.verdicts("older_days_are_as_delivered")["orders"] == "ERROR"
+        assert f"rs-cio backfill orders {DAY}..{DAY}" in shop.told["orders"]
+        assert shop.sync(DAY, ORDERS).success
+        assert shop.verdicts("older_days_are_as_delivered") == {"folk": "PASSED", "orders": "PASSED"}
