@@ -44,6 +44,7 @@ def build_definitions(
         [key for definition in by_day for key in definition.check_keys],
         start=settings.start_date,
         lateness_days=settings.lateness_days,
+        every_s=settings.late_data_every_s,
     )
     return Definitions(
         assets=[

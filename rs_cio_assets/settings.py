@@ -130,6 +130,7 @@ class Settings(_Settings):
     contract: Path | None = Field(default=None, description="A contract folder in place of the shipped one.")
     start_date: date = Field(description="First daily partition (UTC).")
     lateness_days: int = Field(default=35, ge=1, le=400, description="Days before today whose rows may still arrive or change.")
+    late_data_every_s: int = Field(default=300, ge=5, description="Seconds between two looks of the sensor late_data.")
     canary: Flag = Field(default=False, description="Checks that send two made-up people to the workspace and delete them.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings
@@ -142,6 +143,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_CONTRACT": ("contract",),
     "RS_CIO_START_DATE": ("start_date",),
     "RS_CIO_LATENESS_DAYS": ("lateness_days",),
+    "RS_CIO_LATE_DATA_EVERY_S": ("late_data_every_s",),
     "RS_CIO_CANARY": ("canary",),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},

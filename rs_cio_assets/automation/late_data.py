@@ -34,7 +34,6 @@ from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.store import Fingerprint
 from rs_cio_assets.warehouse import Session, Warehouse, read_fingerprints
 
-EVERY_S = 300
 REQUESTS_PER_TICK = 20
 PRIORITY = "5"  # behind the day's own sync, before backfills
 PRIORITY_TAG = "dagster/priority"
@@ -76,6 +75,7 @@ def build_late_data_sensor(
     *,
     start: date,
     lateness_days: int,
+    every_s: int,
     status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
     """The sensor over the enabled feeds of *contract*; *checks* are those that run within exports and deliveries."""
@@ -83,7 +83,7 @@ def build_late_data_sensor(
     @sensor(
         name="late_data",
         job=job,
-        minimum_interval_seconds=EVERY_S,
+        minimum_interval_seconds=every_s,
         default_status=status,
         description=f"Runs those of the last {lateness_days} days whose rows in Redshift are not those that were delivered, "
         "newest first: late rows, restated rows, days that no run delivered, held rows that are due. Only what is new is sent.",
