@@ -11,7 +11,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import build_jobs, build_schedules, build_sensors
+from rs_cio_assets.automation import build_housekeeping, build_jobs, build_schedules, build_sensors
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
@@ -43,11 +43,12 @@ def build_definitions(
             *(build_view(feed) for feed in feeds),
             *by_day,
             build_readiness(contract, checked, locked_on=locked_on(settings)),
+            build_housekeeping(staged_days=settings.staged_days, rejections_days=settings.rejections_days),
         ],
         asset_checks=checks,
         jobs=jobs,
-        schedules=build_schedules(jobs),
-        sensors=build_sensors(jobs),
+        schedules=build_schedules(contract, jobs, by_day, settings),
+        sensors=build_sensors(jobs, settings),
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

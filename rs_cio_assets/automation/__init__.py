@@ -1,15 +1,28 @@
 """Jobs, schedules and sensors: what runs together, and when."""
 
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY, build_jobs
+from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY, build_housekeeping
+from rs_cio_assets.automation.jobs import (
+    CANARY,
+    CHECKS,
+    CREATE_VIEWS,
+    HOUSEKEEPING,
+    READ_BACK,
+    READINESS,
+    SYNC_DAY,
+    build_jobs,
+)
 from rs_cio_assets.automation.schedules import build_schedules, build_sensors
 
 __all__ = [
     "CANARY",
     "CHECKS",
     "CREATE_VIEWS",
+    "HOUSEKEEPING",
+    "HOUSEKEEPING_KEY",
     "READINESS",
     "READ_BACK",
     "SYNC_DAY",
+    "build_housekeeping",
     "build_jobs",
     "build_schedules",
     "build_sensors",
