@@ -1,7 +1,7 @@
 """What goes from the store when it is old enough: objects with rows of people in them.
 
-An object's age is what the store says: it counts from the last time it was written. Manifests, profiles and the ledger have no
-row's values and stay.
+An object's age is what the store says: it counts from the last time it was written. Manifests, profiles and the ledger name
+nobody and stay.
 """
 
 from __future__ import annotations

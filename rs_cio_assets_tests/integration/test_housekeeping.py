@@ -20,6 +20,7 @@ from rs_cio_assets.delivery.ledger import first_delivery_day, last_written
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore, Store, has_staged_files, load_manifest, open_store
 from rs_cio_assets.store.retention import Removed, expire, expire_staged, remove_orphans
+from rs_cio_assets.sync import failures
 from rs_cio_assets_tests.integration.test_delivery_guards import AT, Days, order
 from rs_cio_assets_tests.pipeline import delivered, open_pipeline, run_sql
 from rs_cio_assets_tests.s3_stand_in import KEYS, running_s3
@@ -181,6 +182,19 @@ def test_a_day_whose_rows_expired_says_so_alone_and_is_synced_again_with_its_exp
         assert pipeline.defs.resolve_job_def(HOUSEKEEPING).execute_in_process(instance=pipeline.instance).success
         assert (store.list("rejections/"), store.list("ledger/")) == ([], ledger)
     run_sql(settings, f"DROP SCHEMA {schema} CASCADE")
+
+
+def test_a_store_that_cannot_be_used_fails_with_the_next_step(settings: Settings, s3_url: str, monkeypatch: pytest.MonkeyPatch):
+    """Rows that could not be removed are no success: the run fails and says what to do."""
+    keys = {name.upper(): value for name, value in KEYS.items()} | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": s3_url}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    with open_pipeline(settings.model_copy(update={"store": "s3://no-such-bucket/x"}), contract_of(ORDERS)) as pipeline:
+        job = pipeline.defs.resolve_job_def(HOUSEKEEPING)
+        result = job.execute_in_process(instance=pipeline.instance, raise_on_error=False)
+    (said,) = failures(result)
+    assert said.startswith("S3 answered 404 NoSuchBucket for s3://no-such-bucket/x/")
+    assert said.endswith("Next step: create the bucket, or correct RS_CIO_STORE")
 
 
 def grow_old(settings: Settings, age: timedelta) -> None:
