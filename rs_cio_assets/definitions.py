@@ -11,7 +11,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import SYNC_DAY, build_jobs, build_late_data_sensor, build_schedules, build_sensors
+from rs_cio_assets.automation import build_housekeeping, build_jobs, build_late_data_sensor, build_schedules, build_sensors
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
@@ -38,24 +38,17 @@ def build_definitions(
     jobs = build_jobs(contract, checks)
     by_day = [*(build_export(feed, contract, daily) for feed in feeds), *(build_feed(feed, contract, daily) for feed in feeds)]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
-    late_data = build_late_data_sensor(
-        contract,
-        next(job for job in jobs if job.name == SYNC_DAY),
-        [key for definition in by_day for key in definition.check_keys],
-        start=settings.start_date,
-        lateness_days=settings.lateness_days,
-        every_s=settings.late_data_every_s,
-    )
     return Definitions(
         assets=[
             *(build_view(feed) for feed in feeds),
             *by_day,
             build_readiness(contract, checked, locked_on=locked_on(settings)),
+            build_housekeeping(staged_days=settings.staged_days, rejections_days=settings.rejections_days),
         ],
         asset_checks=checks,
         jobs=jobs,
-        schedules=build_schedules(jobs),
-        sensors=[*build_sensors(jobs), late_data],
+        schedules=build_schedules(contract, jobs, by_day, settings),
+        sensors=[*build_sensors(jobs, settings), build_late_data_sensor(contract, jobs, by_day, settings)],
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

@@ -132,6 +132,12 @@ class Settings(_Settings):
     lateness_days: int = Field(default=35, ge=1, le=400, description="Days before today whose rows may still arrive or change.")
     late_data_every_s: int = Field(default=300, ge=5, description="Seconds between two looks of the sensor late_data.")
     canary: Flag = Field(default=False, description="Checks that send two made-up people to the workspace and delete them.")
+    automation: Flag = Field(default=False, description="Schedules and sensors run without being turned on in the UI.")
+    sync_cron: str = Field(default="0 5 * * *", description="When yesterday is synced (UTC): after the warehouse's load.")
+    checks_cron: str = Field(default="0 6 * * *", description="When the checks run (UTC): after the sync.")
+    # An event that is held comes due at most 72 h and 5 min after it happened; its row must still be staged by then.
+    staged_days: int = Field(default=7, ge=4, description="Staged rows go so many days after they were read.")
+    rejections_days: int = Field(default=90, ge=1, description="Rejected rows go so many days after they were last seen.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings
 
@@ -145,6 +151,11 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_LATENESS_DAYS": ("lateness_days",),
     "RS_CIO_LATE_DATA_EVERY_S": ("late_data_every_s",),
     "RS_CIO_CANARY": ("canary",),
+    "RS_CIO_AUTOMATION": ("automation",),
+    "RS_CIO_SYNC_CRON": ("sync_cron",),
+    "RS_CIO_CHECKS_CRON": ("checks_cron",),
+    "RS_CIO_STAGED_DAYS": ("staged_days",),
+    "RS_CIO_REJECTIONS_DAYS": ("rejections_days",),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,6 +60,11 @@ def open_pipeline(settings: Settings, contract: Contract | None = None) -> Itera
     """A pipeline with an instance that ends with the block."""
     with DagsterInstance.ephemeral() as instance:
         yield Pipeline(settings, contract, instance)
+
+
+def instance_on_disk(folder: Path) -> DagsterInstance:
+    """A Dagster instance in an existing folder: schedules and sensors get theirs by reference. It keeps no telemetry."""
+    return DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}})
 
 
 def query(settings: Settings, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

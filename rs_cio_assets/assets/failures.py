@@ -19,8 +19,8 @@ LONGEST_RETRY_WAIT_S = 900.0
 
 
 @contextmanager
-def failing_clearly(feed: str, day: str | None = None) -> Iterator[None]:
-    """Turn our errors inside the block into a Dagster retry or failure that names *feed*, *day* and the next step.
+def failing_clearly(feed: str | None = None, day: str | None = None) -> Iterator[None]:
+    """Turn our errors inside the block into a Dagster retry or failure that names *feed*, *day* (where given) and the next step.
 
     The original exception is not chained: a driver's own text may quote a row's values.
 
@@ -29,11 +29,15 @@ def failing_clearly(feed: str, day: str | None = None) -> Iterator[None]:
     try:
         yield
     except TransientError as error:
-        error.at(feed, day)
+        _place(error, feed, day)
         wait_s = min(error.retry_after_s or RETRY_WAIT_S, LONGEST_RETRY_WAIT_S)
         raise RetryRequested(max_retries=RETRIES_PER_DAY, seconds_to_wait=wait_s) from _as_failure(error)
     except RsCioError as error:
-        raise _as_failure(error.at(feed, day)) from None
+        raise _as_failure(_place(error, feed, day)) from None
+
+
+def _place(error: RsCioError, feed: str | None, day: str | None) -> RsCioError:
+    return error.at(feed, day) if feed else error
 
 
 def _as_failure(error: RsCioError) -> Failure:

@@ -13,6 +13,8 @@ from pydantic import Field
 from rs_cio_assets.delivery import DeliveryOptions
 
 REASON_TAG = "rs_cio/reason"
+SCHEDULE = "schedule"
+INTRADAY = "intraday"  # today's open day, every hour
 LATE_DATA = "late_data"  # rows that arrived late are live business, not a backfill
 
 

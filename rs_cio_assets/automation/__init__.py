@@ -1,6 +1,16 @@
 """Jobs, schedules and sensors: what runs together, and when."""
 
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY, build_jobs
+from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY, build_housekeeping
+from rs_cio_assets.automation.jobs import (
+    CANARY,
+    CHECKS,
+    CREATE_VIEWS,
+    HOUSEKEEPING,
+    READ_BACK,
+    READINESS,
+    SYNC_DAY,
+    build_jobs,
+)
 from rs_cio_assets.automation.late_data import build_late_data_sensor
 from rs_cio_assets.automation.schedules import build_schedules, build_sensors
 
@@ -8,9 +18,12 @@ __all__ = [
     "CANARY",
     "CHECKS",
     "CREATE_VIEWS",
+    "HOUSEKEEPING",
+    "HOUSEKEEPING_KEY",
     "READINESS",
     "READ_BACK",
     "SYNC_DAY",
+    "build_housekeeping",
     "build_jobs",
     "build_late_data_sensor",
     "build_schedules",

@@ -13,6 +13,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY
 from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
 from rs_cio_assets.readiness import READINESS_KEY
@@ -22,6 +23,7 @@ SYNC_DAY = "sync_day"
 READ_BACK = "read_back"
 CHECKS = "checks"
 CANARY = "canary"
+HOUSEKEEPING = "housekeeping"
 READINESS = "write_readiness"  # an asset and a job cannot share a name
 
 
@@ -61,6 +63,13 @@ def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> l
             READINESS,
             AssetSelection.assets(READINESS_KEY),
             "Write the implementation checklist anew from what the checks said last.",
+        )
+    )
+    jobs.append(
+        _job(
+            HOUSEKEEPING,
+            AssetSelection.assets(HOUSEKEEPING_KEY),
+            "Remove rows of people from the store that are old enough, and fold the ledgers of old days.",
         )
     )
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from dagster import (
     AssetCheckKey,
+    AssetsDefinition,
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
@@ -23,20 +24,22 @@ from dagster import (
     sensor,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.assets.deliveries import delivered_days, first_delivered_day
 from rs_cio_assets.assets.run_config import LATE_DATA, REASON_TAG
+from rs_cio_assets.automation.jobs import SYNC_DAY
 from rs_cio_assets.automation.stale_days import Attempts, StaleDay, Why, days_before, stale_days
 from rs_cio_assets.automation.under_way import days_under_way
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.errors import RsCioError
+from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import Fingerprint
 from rs_cio_assets.warehouse import Session, Warehouse, read_fingerprints
 
 REQUESTS_PER_TICK = 20
 PRIORITY = "5"  # behind the day's own sync, before backfills
-PRIORITY_TAG = "dagster/priority"
 DAYS_NAMED = 5
 
 
@@ -70,27 +73,25 @@ class Look:
 
 def build_late_data_sensor(
     contract: Contract,
-    job: UnresolvedAssetJobDefinition,
-    checks: Sequence[AssetCheckKey],
-    *,
-    start: date,
-    lateness_days: int,
-    every_s: int,
-    status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+    jobs: Sequence[UnresolvedAssetJobDefinition],
+    by_day: Sequence[AssetsDefinition],
+    settings: Settings,
 ) -> SensorDefinition:
-    """The sensor over the enabled feeds of *contract*; *checks* are those that run within exports and deliveries."""
+    """The sensor over the enabled feeds of *contract*; *by_day* are the exports and feeds, whose own checks run with them."""
+    checks = [key for definition in by_day for key in definition.check_keys]
 
     @sensor(
         name="late_data",
-        job=job,
-        minimum_interval_seconds=every_s,
-        default_status=status,
-        description=f"Runs those of the last {lateness_days} days whose rows in Redshift are not those that were delivered, "
+        job=next(job for job in jobs if job.name == SYNC_DAY),
+        minimum_interval_seconds=settings.late_data_every_s,
+        default_status=DefaultSensorStatus.RUNNING if settings.automation else DefaultSensorStatus.STOPPED,
+        description=f"Runs those of the last {settings.lateness_days} days whose rows in Redshift are not those delivered, "
         "newest first: late rows, restated rows, days that no run delivered, held rows that are due. Only what is new is sent.",
     )
     def late_data(context: SensorEvaluationContext, warehouse: ResourceParam[Warehouse]) -> SensorResult:
         now = datetime.now(UTC)
-        look = look_for_stale_days(contract, warehouse, context.instance, days_before(now.date(), lateness_days, start), now)
+        days = days_before(now.date(), settings.lateness_days, settings.start_date)
+        look = look_for_stale_days(contract, warehouse, context.instance, days, now)
         for feed, why in look.unread.items():
             context.log.error(f"{feed}: {why}")
         if look.unread and len(look.unread) == look.feeds:

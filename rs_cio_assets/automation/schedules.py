@@ -1,4 +1,6 @@
-"""When checks run by themselves: every morning, after a sync of a recent day, canaries every hour. All off until turned on."""
+"""What runs by itself, and when: the syncs' own rules are in `sync_schedules.py`. All off until turned on, in the UI or by
+RS_CIO_AUTOMATION.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from dagster import (
+    AssetsDefinition,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
@@ -18,48 +21,80 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
+from dagster._utils.schedules import is_valid_cron_string
 
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, READINESS, SYNC_DAY
+from rs_cio_assets.assets.run_config import INTRADAY, REASON_TAG
+from rs_cio_assets.automation.jobs import CANARY, CHECKS, HOUSEKEEPING, READINESS, SYNC_DAY
+from rs_cio_assets.automation.sync_schedules import build_sync_daily, build_sync_today
+from rs_cio_assets.contract.models import Contract
+from rs_cio_assets.errors import SettingsError
+from rs_cio_assets.settings import Settings
 
-DAILY = "0 6 * * *"  # after the night's loads and the sync; the times are UTC
 HOURLY = "20 * * * *"
+BEFORE_THE_SYNC = "30 3 * * *"
 
 
-def build_schedules(jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[ScheduleDefinition]:
-    """`checks_daily`, and `canary_hourly` where there is a canary."""
+def build_schedules(
+    contract: Contract,
+    jobs: Sequence[UnresolvedAssetJobDefinition],
+    by_day: Sequence[AssetsDefinition],
+    settings: Settings,
+) -> list[ScheduleDefinition]:
+    """`sync_daily`, `checks_daily` and `housekeeping_daily`; `sync_today` where a feed is intraday, `canary_hourly` where there
+    is a canary. *by_day* are the exports and feeds. All times are UTC.
+
+    Raises: SettingsError when a cron string of the settings is none.
+    """
+    _require_crons(RS_CIO_SYNC_CRON=settings.sync_cron, RS_CIO_CHECKS_CRON=settings.checks_cron)
     by_name = {job.name: job for job in jobs}
-    schedules = [_schedule("checks_daily", by_name[CHECKS], DAILY, "All checks that stand on their own, every morning.")]
+    status = DefaultScheduleStatus.RUNNING if settings.automation else DefaultScheduleStatus.STOPPED
+
+    def plain(name: str, job: str, cron: str, description: str) -> ScheduleDefinition:
+        return ScheduleDefinition(
+            name=name,
+            job=by_name[job],
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            description=description,
+            default_status=status,
+        )
+
+    schedules = [
+        build_sync_daily(by_name[SYNC_DAY], settings.start_date, settings.sync_cron, status),
+        plain("checks_daily", CHECKS, settings.checks_cron, "All checks that stand on their own (RS_CIO_CHECKS_CRON)."),
+        plain("housekeeping_daily", HOUSEKEEPING, BEFORE_THE_SYNC, "Rows of people leave the store; old ledgers are folded."),
+    ]
+    if today := build_sync_today(contract, by_name[SYNC_DAY], by_day, settings.start_date, status):
+        schedules.append(today)
     if CANARY in by_name:
         text = "The canary, every hour: a buyer must not qualify for cart recovery, a browser must."
-        schedules.append(_schedule("canary_hourly", by_name[CANARY], HOURLY, text))
+        schedules.append(plain("canary_hourly", CANARY, HOURLY, text))
     return schedules
 
 
-def _schedule(name: str, job: UnresolvedAssetJobDefinition, cron: str, description: str) -> ScheduleDefinition:
-    return ScheduleDefinition(
-        name=name,
-        job=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        description=description,
-        default_status=DefaultScheduleStatus.STOPPED,
-    )
+def _require_crons(**crons: str) -> None:
+    if wrong := [variable for variable, cron in crons.items() if not is_valid_cron_string(cron)]:
+        raise SettingsError(
+            f"{' and '.join(wrong)}: not a cron schedule of five fields (minute, hour, day, month, weekday)",
+            next_step="correct it; 30 5 * * * is every day at 05:30 UTC",
+        )
 
 
-def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[SensorDefinition]:
+def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition], settings: Settings) -> list[SensorDefinition]:
     """`checks_after_sync`: one run of the checks after a day's sync succeeded, for everyday business only; and
     `readiness_after_checks`: the checklist anew after each of them.
     """
     by_name = {job.name: job for job in jobs}
+    status = DefaultSensorStatus.RUNNING if settings.automation else DefaultSensorStatus.STOPPED
 
     @run_status_sensor(
         name="checks_after_sync",
         run_status=DagsterRunStatus.SUCCESS,
         monitored_jobs=[by_name[SYNC_DAY]],
         request_job=by_name[CHECKS],
-        default_status=DefaultSensorStatus.STOPPED,
+        default_status=status,
         description="Runs the checks after sync_day of today or yesterday succeeded. Backfills do not start them: their days "
-        "would ask Customer.io for the same things many times over.",
+        "would ask Customer.io for the same things many times over; nor does the hourly sync of today.",
     )
     def checks_after_sync(context: RunStatusSensorContext) -> RunRequest | SkipReason:
         return request_after(context.dagster_run.run_id, context.dagster_run.tags, datetime.now(UTC).date())
@@ -69,7 +104,7 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[SensorDe
         run_status=DagsterRunStatus.SUCCESS,
         monitored_jobs=[by_name[CHECKS]],
         request_job=by_name[READINESS],
-        default_status=DefaultSensorStatus.STOPPED,
+        default_status=status,
         description="Writes the readiness checklist anew after every run of the job checks.",
     )
     def readiness_after_checks(context: RunStatusSensorContext) -> RunRequest:
@@ -79,10 +114,14 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[SensorDe
 
 
 def request_after(run_id: str, tags: Mapping[str, str], today: date) -> RunRequest | SkipReason:
-    """What a sync with these *tags* asks for: checks after a single recent day, nothing after a backfill or an old day."""
+    """What a sync with these *tags* asks for: checks after a single recent day, nothing after a backfill, an old day or the
+    hourly sync.
+    """
     day = tags.get(PARTITION_NAME_TAG)
     if BACKFILL_ID_TAG in tags or day is None:
         return SkipReason("a backfill: run the job checks once when it is done")
+    if tags.get(REASON_TAG) == INTRADAY:
+        return SkipReason("an hourly sync: the checks run after the daily one")
     if date.fromisoformat(day) < today - timedelta(days=1):
         return SkipReason(f"{day} is an old day: run the job checks once when all of them are done")
     return RunRequest(run_key=run_id, tags={"rs_cio/after_sync_of": day})

@@ -28,7 +28,7 @@ from rs_cio_assets.delivery.expressions import (
     quoted,
     with_texts,
 )
-from rs_cio_assets.delivery.ledger import ledger_files
+from rs_cio_assets.delivery.ledger import last_written, ledger_files
 from rs_cio_assets.delivery.people import acknowledged_keys
 from rs_cio_assets.store import Manifest, Store, has_staged_files, load_manifest
 
@@ -93,7 +93,7 @@ def _note_ledger(database: duckdb.DuckDBPyConnection, feed: Feed, store: Store, 
         since = min(days).replace("-", "")
         prefix = f"ledger/{feed.name}/"
         segments = (key.removeprefix(prefix).partition("/") for key in store.list(prefix) if key.endswith(".parquet"))
-        noted |= {day for day, _, name in segments if name >= since}  # a segment's name begins with when it was written
+        noted |= {day for day, _, name in segments if last_written(name) >= since}
     parts = [
         f"SELECT {literal(day)} AS day, row_key, content_hash, acknowledged_at FROM {parquet(found)}"  # noqa: S608 - our own paths
         for day in sorted(noted)

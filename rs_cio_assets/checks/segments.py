@@ -23,6 +23,8 @@ from rs_cio_assets.store import Store
 from rs_cio_assets.warehouse import Warehouse
 from rs_cio_assets.warehouse.differences import DIFFERENCES, write_differences
 
+DIFFERENCES_KEPT = "differences/"  # in the store: those that the warehouse did not take
+
 
 def build_segment_checks(contract: Contract) -> list[AssetChecksDefinition]:
     """The checks `segment_<name>`, on the first people feed; none without a people feed."""
@@ -111,7 +113,7 @@ def _keep_differences(segment: Segment, around: Around, path: Path) -> str:
         with around.warehouse.session() as session:
             write_differences(session, segment.name, around.now, _rows(path))
     except (WarehouseRefused, WarehouseUnavailable) as error:
-        key = f"differences/{segment.name}.parquet"
+        key = f"{DIFFERENCES_KEPT}{segment.name}.parquet"
         around.store.put_file(key, path)
         return f"not written: {error.problem}; the rows are in the store: {key}"
     return DIFFERENCES

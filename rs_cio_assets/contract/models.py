@@ -158,6 +158,10 @@ class Feed(Strict):
         ge=1,
         description="Newest loaded_at may be this old before the feed is stale. Null: not checked, for feeds with quiet days.",
     )
+    is_intraday: bool = Field(
+        default=False,
+        description="Today's open day is synced every hour by the schedule sync_today, people first; only new rows are sent.",
+    )
     max_trigger_age_hours: float | None = Field(
         default=None,
         gt=0,
@@ -336,7 +340,7 @@ class Contract(Strict):
 
     def version_of(self, feed: Feed) -> str:
         """12 hex digits that differ when anything that decides about the feed's rows does."""
-        text = f"{feed.model_dump_json(exclude={'sql', 'description', 'owner'})}{self.workspace.model_dump_json()}"
+        text = f"{feed.model_dump_json(exclude={'sql', 'description', 'owner', 'is_intraday'})}{self.workspace.model_dump_json()}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def feed(self, name: str) -> Feed:

@@ -38,7 +38,8 @@ SCHEMA = pa.schema(
     ]
 )
 _REPLACES = "replaces"
-_COMPACTED = re.compile(r"(\d{8}T\d{6})\d{6}-compacted")
+# When it was made, and the days (YYYYMMDD) of the first and the last segment in it; folds of the first versions name none.
+_COMPACTED = re.compile(r"(\d{8}T\d{6})\d{6}-compacted(?:-(\d{8})-(\d{8}))?")
 _LATEST = ", ".join(
     f"arg_max({name}, acknowledged_at) AS {name}" for name in ("content_hash", "source_hash", "occurred_at", "run_id")
 )
@@ -58,12 +59,14 @@ def ledger_files(store: Store, feed_name: str, day: str, scratch: Path) -> list[
 
 
 def first_delivery_day(store: Store, feed_name: str) -> date | None:
-    """The UTC day of the feed's first acknowledgement, by the names of its segments; None where nothing was delivered.
+    """The UTC day of the feed's first acknowledgement, by the names of its segments; None where nothing was delivered."""
+    days = [_written(key, 2) for key in store.list(f"ledger/{feed_name}/") if key.endswith(".parquet")]
+    return date.fromisoformat(min(days)) if days else None
 
-    Where the oldest segments were folded it is a later day: that of the fold.
-    """
-    stamps = [key.rpartition("/")[2][:8] for key in store.list(f"ledger/{feed_name}/") if key.endswith(".parquet")]
-    return date.fromisoformat(min(stamps)) if stamps else None
+
+def last_written(key: str) -> str:
+    """The UTC day (YYYYMMDD) on which the segment *key* was written; of a fold, the latest segment in it."""
+    return _written(key, 3)
 
 
 def latest_of(files: Sequence[Path], *, only: str = "") -> str:
@@ -103,7 +106,8 @@ def compact_ledger(
             share = latest_of(files, only=f"WHERE hash(row_key) % {passes} = {number}")
             for batch in database.sql(f"SELECT {', '.join(SCHEMA.names)} FROM {share}").to_arrow_reader():  # noqa: S608
                 writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=writer.schema))
-    store.put_file(f"{prefix}{_stamp(now)}-compacted.parquet", target)
+    days = f"{min(_written(key, 2) for key in current)}-{max(map(last_written, current))}"
+    store.put_file(f"{prefix}{_stamp(now)}-compacted-{days}.parquet", target)
     target.unlink()
     return True
 
@@ -117,6 +121,12 @@ def _fetch_segments(store: Store, feed_name: str, day: str, scratch: Path) -> li
 
 def _replaced_by(path: Path) -> set[str]:
     return set(json.loads((pq.read_metadata(path).metadata or {})[_REPLACES.encode()]))
+
+
+def _written(key: str, group: int) -> str:
+    """The day in a segment's name: its own, or *group* of a fold's."""
+    folded = _COMPACTED.search(key)
+    return (folded and folded[group]) or key.rpartition("/")[2][:8]
 
 
 def _stamp(moment: datetime) -> str:

@@ -22,13 +22,14 @@ from rs_cio_assets.delivery.rules import Rule
 from rs_cio_assets.delivery.sending import RefusedRow
 from rs_cio_assets.store import Store
 
+REJECTIONS = "rejections/"  # in the store
 EXAMPLES = 20
 EXAMPLES_PER_REASON = 3
 
 
 def rejections_key(feed_name: str, day: str) -> str:
     """Where a day's rejections stand."""
-    return f"rejections/{feed_name}/{day}.parquet"
+    return f"{REJECTIONS}{feed_name}/{day}.parquet"
 
 
 def clear_rejections(store: Store, feed_name: str, day: str) -> None:

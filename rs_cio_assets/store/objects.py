@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +28,15 @@ _REMEDIES = {
     errno.EPERM: "give this user write access there, or set RS_CIO_STORE to another place",
     errno.ENOTDIR: "set RS_CIO_STORE to a folder",
 }
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object: its size, and when it was written (aware UTC, by the store's own clock)."""
+
+    key: str
+    size_bytes: int
+    written_at: datetime
 
 
 class Store(Protocol):
@@ -52,6 +63,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Keys that begin with *prefix*, sorted."""
+        ...
+
+    def objects(self, prefix: str) -> Sequence[StoredObject]:
+        """The objects whose keys begin with *prefix*, sorted by key."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -106,11 +121,21 @@ class LocalStore:
         keys = (p.relative_to(self._root).as_posix() for p in folder.rglob("*") if p.is_file())
         return sorted(key for key in keys if key.startswith(prefix) and _KEY.fullmatch(key))
 
+    def objects(self, prefix: str) -> Sequence[StoredObject]:
+        """See Store.objects."""
+        return list(self._objects(prefix))
+
     def delete(self, keys: Iterable[str]) -> None:
         """See Store.delete."""
         with self._refusing():
             for key in keys:
                 self._path(key).unlink(missing_ok=True)
+
+    def _objects(self, prefix: str) -> Iterator[StoredObject]:
+        for key in self.list(prefix):
+            with self._refusing(), suppress(FileNotFoundError):  # removed since it was listed
+                file = self._path(key).stat()
+                yield StoredObject(key, file.st_size, datetime.fromtimestamp(file.st_mtime, UTC))
 
     def _path(self, key: str) -> Path:
         return self._root / require_key(key)

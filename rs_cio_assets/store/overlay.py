@@ -5,10 +5,10 @@ For work by hand: the engine runs as always, and the store beneath keeps only wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rs_cio_assets.store.objects import LocalStore, Store
+from rs_cio_assets.store.objects import LocalStore, Store, StoredObject
 
 
 class OverlayStore:
@@ -40,6 +40,11 @@ class OverlayStore:
     def list(self, prefix: str) -> list[str]:
         """See Store.list."""
         return sorted({*self._above.list(prefix), *self._beneath.list(prefix)})
+
+    def objects(self, prefix: str) -> Sequence[StoredObject]:
+        """See Store.objects."""
+        found = {item.key: item for item in (*self._beneath.objects(prefix), *self._above.objects(prefix))}
+        return sorted(found.values(), key=lambda item: item.key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """See Store.delete."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,6 +85,16 @@ def test_a_list_is_sorted_and_holds_exactly_the_prefix(store: Store):
     assert store.list("b/2") == ["b/2", "b/21"]
     assert store.list("") == sorted(keys)
     assert store.list("c/") == store.list("a/sub/x/") == []
+
+
+def test_objects_say_their_size_and_when_they_were_written(store: Store):
+    """Sorted, of exactly the prefix, as `list` gives them; a second put is a new writing."""
+    for key in ("a/2", "a/1", "b/1"):
+        store.put(key, b"xyz")
+    found = store.objects("a/")
+    assert [(item.key, item.size_bytes) for item in found] == [("a/1", 3), ("a/2", 3)]
+    assert all(abs(datetime.now(UTC) - item.written_at) < timedelta(minutes=1) for item in found)
+    assert store.objects("c/") == []
 
 
 def test_deleting_removes_what_is_named_and_passes_over_the_rest(store: Store):
@@ -187,6 +197,7 @@ VERBS: dict[str, tuple[str, Callable[[Store, Path], Any]]] = {
     "get": ("get_object", lambda store, _: store.get("a")),
     "fetch": ("head_object", lambda store, path: store.fetch("a", path)),
     "list": ("list_objects_v2", lambda store, _: store.list("a")),
+    "objects": ("list_objects_v2", lambda store, _: store.objects("a")),
     "delete": ("delete_objects", lambda store, _: store.delete(["a"])),
 }
 

@@ -220,6 +220,7 @@ def test_a_contract_of_other_feeds_gives_working_definitions(folder: Path):
     Definitions.validate_loadable(definitions)
     assert {key.to_user_string() for key in definitions.resolve_all_asset_keys()} == {
         "readiness",
+        "store/housekeeping",
         *(f"{kind}/{name}" for name in kinds for kind in ("redshift/views", "redshift/exports", "customerio/feeds")),
     }
     assert {job.name for job in definitions.resolve_all_job_defs()} >= {"create_views", "sync_day", "read_back"}

@@ -16,11 +16,12 @@ import time_machine
 from dagster import AssetCheckKey, AssetKey, Definitions
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
-from rs_cio_assets.automation import CANARY, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
+from rs_cio_assets.automation import CANARY, CREATE_VIEWS, HOUSEKEEPING, HOUSEKEEPING_KEY, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.automation import CHECKS as CHECKS_JOB
 from rs_cio_assets.checks import READ_BACK_CHECK
 from rs_cio_assets.contract import SHIPPED, FeedKind, load_contract
 from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.errors import SettingsError
 from rs_cio_assets.readiness import READINESS_KEY
 from rs_cio_assets.settings import environment, load_settings
 
@@ -67,7 +68,7 @@ def table(heading: str) -> list[list[str]]:
 def test_the_graph_is_three_assets_for_each_feed_that_is_on():
     """View, export and feed for the five enabled feeds; the feeds that are off have none."""
     expected = {f"{kind}/{name}" for name in FEEDS for kind in ("redshift/views", "redshift/exports", "customerio/feeds")}
-    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected | {"readiness"}
+    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected | {"readiness", "store/housekeeping"}
 
 
 def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
@@ -143,7 +144,7 @@ def test_every_job_runs_in_one_process_and_has_its_assets():
     """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
     jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
     assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
-    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, READINESS, "__ASSET_JOB"}
+    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, HOUSEKEEPING, READINESS, "__ASSET_JOB"}
     assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {view_key(name) for name in FEEDS}
     synced = {key(name) for name in FEEDS for key in (export_key, feed_key)}
     assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
@@ -163,7 +164,7 @@ def test_without_a_canary_there_is_none():
     names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
     assert {name for name in names if name.startswith("canary")} == set()
     assert CANARY not in {job.name for job in defs.resolve_all_job_defs()}
-    assert {schedule.name for schedule in defs.schedules or ()} == {"checks_daily"}
+    assert "canary_hourly" not in {schedule.name for schedule in defs.get_repository_def().schedule_defs}
 
 
 def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
@@ -171,6 +172,9 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
     repository = DEFINITIONS.get_repository_def()
     automation = [*repository.schedule_defs, *repository.sensor_defs]
     assert {found.name for found in automation} == {
+        "sync_daily",
+        "sync_today",
+        "housekeeping_daily",
         "checks_daily",
         "canary_hourly",
         "checks_after_sync",
@@ -179,6 +183,21 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
     assert {found.default_status.value for found in automation} == {"STOPPED"}
     assert all(found.description for found in automation)
     assert {name for name, _ in table(r"schedule or sensor \(off until you turn it on\)")} == {found.name for found in automation}
+
+
+def test_one_variable_turns_all_of_them_on():
+    """A deployment that declares its automation runs all of it, without a click for each."""
+    repository = build_definitions(load_settings({"RS_CIO_AUTOMATION": "true"}), CONTRACT).get_repository_def()
+    assert {found.default_status.value for found in (*repository.schedule_defs, *repository.sensor_defs)} == {"RUNNING"}
+
+
+@pytest.mark.parametrize("variable", ["RS_CIO_SYNC_CRON", "RS_CIO_CHECKS_CRON"])
+@pytest.mark.parametrize("cron", ["at five", "0 5 * *", "0 5 * * * *", "61 5 * * *", "0 5 31 2 *"])
+def test_a_time_that_is_none_is_named(variable: str, cron: str):
+    """A cron string that Dagster would never run stops the definitions, with the variable's name and an example."""
+    with pytest.raises(SettingsError, match=variable) as error:
+        build_definitions(load_settings({variable: cron}), CONTRACT)
+    assert "30 5 * * *" in error.value.next_step
 
 
 @pytest.mark.parametrize("place", [".rs_cio/store", "s3://bucket/prefix"], ids=["local", "s3"])
@@ -239,8 +258,10 @@ def test_the_readme_lists_the_shipped_feeds():
 def test_the_readme_lists_the_assets_jobs_and_checks():
     """The other tables name exactly what the definitions hold, what has days and what stops a day."""
     assets = {name: partitions for name, partitions, _ in table("asset")}
-    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY}
-    expected = {"readiness": None} | {f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in feeds}
+    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY, HOUSEKEEPING_KEY}
+    expected = {"readiness": None, "store/housekeeping": None} | {
+        f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in feeds
+    }
     assert {name: days == "UTC days" for name, days in assets.items()} == {name: bool(d) for name, d in expected.items()}
     jobs = {job.name for job in DEFINITIONS.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert {name for name, _ in table("job")} == jobs

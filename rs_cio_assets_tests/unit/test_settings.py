@@ -91,6 +91,15 @@ def test_each_way_to_authenticate_says_what_it_needs(given: dict[str, str], name
         load_settings({**PRODUCTION, **given})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("RS_CIO_STAGED_DAYS", "3"), ("RS_CIO_STAGED_DAYS", "a week"), ("RS_CIO_REJECTIONS_DAYS", "0")]
+)
+def test_rows_are_not_kept_for_less_than_they_are_needed(name: str, value: str):
+    """Held events come due after 72 hours: staged rows that went before would never be sent."""
+    with pytest.raises(SettingsError, match=name):
+        load_settings({name: value})
+
+
 def test_every_variable_is_in_the_readme():
     """A variable that the README does not name does not exist for its readers."""
     from pathlib import Path  # noqa: PLC0415
