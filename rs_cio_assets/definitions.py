@@ -11,7 +11,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import build_jobs, build_schedules, build_sensors
+from rs_cio_assets.automation import build_alerts, build_jobs, build_schedules, build_sensors
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
@@ -47,7 +47,7 @@ def build_definitions(
         asset_checks=checks,
         jobs=jobs,
         schedules=build_schedules(jobs),
-        sensors=build_sensors(jobs),
+        sensors=[*build_sensors(jobs), build_alerts(contract, checked, jobs, settings.alerts)],
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

@@ -11,6 +11,8 @@ from rs_cio_assets.contract.models import Column, Feed
 from rs_cio_assets.delivery import DeliveryReport, Preview
 from rs_cio_assets.store import Manifest
 
+HELD, HELD_UNTIL = "held", "held until (UTC)"
+
 
 def column_schema(feed: Feed) -> TableSchema:
     """The contract's columns as Dagster shows them, in contract order."""
@@ -59,7 +61,7 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         "unchanged": report.unchanged,
         "amended, not re-sent": report.amended,
         "duplicates": report.duplicates,
-        "held": report.held,
+        HELD: report.held,
         "superseded": report.superseded,
         "rejected": report.rejected,
         "young enough to start a campaign": report.could_trigger,
@@ -71,7 +73,7 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest) -> dict[str, A
         "source_fingerprint": manifest.fingerprint.text(),
     }
     if report.held_until:
-        metadata["held until (UTC)"] = MetadataValue.timestamp(report.held_until)
+        metadata[HELD_UNTIL] = MetadataValue.timestamp(report.held_until)
     if report.rejected_by_reason:
         metadata["rejected by reason"] = counts_table("reason", report.rejected_by_reason)
     if report.examples:
