@@ -150,7 +150,7 @@ def decide(told: Mapping[str, Told], moment: Moment, now: datetime) -> Telling:
 def _lines(told: Mapping[str, Told], problems: Sequence[Problem]) -> dict[str, list[Problem]]:
     """Problems by line, known lines first, then by urgency; members by day. What is too much becomes one line."""
     found: dict[str, list[Problem]] = {}
-    for problem in sorted(problems, key=lambda p: (list(Kind).index(p.kind), p.where, p.alike, p.day)):
+    for problem in sorted(problems, key=lambda p: (list(Kind).index(p.kind), p.where, p.line, p.day)):
         found.setdefault(problem.line, []).append(problem)
     names = sorted(found, key=lambda name: name not in told)
     if len(names) <= MOST_LINES:

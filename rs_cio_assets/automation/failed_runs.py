@@ -6,7 +6,6 @@ a blocking check said no is told as that check's problem.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -116,7 +115,6 @@ def failed_runs(
     return FailedRuns(problems, frozenset(told), len(records) < MOST_RUNS)
 
 
-@functools.lru_cache(maxsize=2 * MOST_RUNS)  # what a finished run said does not change
 def causes_of(instance: DagsterInstance, run_id: str) -> tuple[Cause, ...]:
     """Why a run failed: one cause for each failed step; one without a step where there is none."""
     failed: dict[str, StepFailureData] = {}
