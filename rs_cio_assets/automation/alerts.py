@@ -43,7 +43,9 @@ def build_alerts(
     )
     def alerts(context: SensorEvaluationContext) -> SensorResult:
         now = datetime.now(UTC)
-        moment = look(context.instance, contract, checked, steps, settings.ui_url.rstrip("/"), now)
+        origin = context.code_location_origin
+        location = origin.location_name if origin else None
+        moment = look(context.instance, contract, checked, steps, settings.ui_url.rstrip("/"), now, location)
         notices = notify(receivers_for(settings, context.log), context.cursor, moment, now)
         for failure in notices.failures:
             context.log.error(str(failure))
@@ -53,7 +55,13 @@ def build_alerts(
 
 
 def look(
-    instance: DagsterInstance, contract: Contract, checked: Sequence[AssetCheckKey], steps: Steps, ui_url: str, now: datetime
+    instance: DagsterInstance,
+    contract: Contract,
+    checked: Sequence[AssetCheckKey],
+    steps: Steps,
+    ui_url: str,
+    now: datetime,
+    location: str | None,
 ) -> Moment:
     """Everything that is wrong at this moment, from what runs, checks and materializations have left in the instance."""
 
@@ -62,7 +70,7 @@ def look(
 
     records = latest_evaluations(instance, checked)
     evaluated_at = {key: record.create_timestamp for key, record in records.items()}
-    runs = failed_runs(instance, steps, evaluated_at, link, now)
+    runs = failed_runs(instance, steps, evaluated_at, link, now, location)
     checks = failing_checks(records, runs.told_checks, link)
     unsure = checks.unsure if runs.is_complete else (*checks.unsure, f"{Kind.RUN.value}|")
     problems = [*runs.problems, *checks.problems, *late_rows(contract, records, link), *holds(contract, instance, ui_url, now)]

@@ -36,7 +36,7 @@ from rs_cio_assets.automation.words import is_failed, kind_of, said
 
 LOOK_BACK = timedelta(days=7)
 MOST_RUNS = 200
-MOST_DAYS = 100  # of one run, looked at one by one
+MOST_DAYS = 100  # of one run, looked at one by one; of a longer range only a success of the same range makes good
 DAY_TAGS = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 
 
@@ -66,12 +66,11 @@ class Steps:
     jobs: frozenset[str]
     assets: Mapping[str, AssetKey]
     checks: Mapping[str, AssetCheckKey]
-    repository: str | None = None  # repository@location, where an instance may hold several
 
-    def has(self, run: DagsterRun) -> bool:
-        """True for a run of this code location."""
+    def has(self, run: DagsterRun, location: str | None) -> bool:
+        """True for a run of these jobs, or of assets alone, from the code *location*; a run in process names none."""
         origin = run.remote_job_origin
-        is_elsewhere = origin and self.repository and origin.repository_origin.get_label() != self.repository
+        is_elsewhere = origin and location and origin.location_name != location
         return run.job_name in self.jobs | {IMPLICIT_ASSET_JOB_NAME} and not is_elsewhere
 
 
@@ -90,8 +89,9 @@ def failed_runs(
     evaluated_at: Mapping[AssetCheckKey, float],
     link: Callable[[str], str],
     now: datetime,
+    location: str | None,
 ) -> FailedRuns:
-    """Failures of the last days that nothing has made good since.
+    """Failures of the code *location* in the last days that nothing has made good since.
 
     A later run of the same job, assets and days takes a failure's place. An asset is made good when it was materialized for those
     days since, a check when it was evaluated since (*evaluated_at*, in seconds since 1970), anything else by a success.
@@ -103,7 +103,7 @@ def failed_runs(
     seen: set[tuple[object, ...]] = set()
     for record in records:  # the newest first
         run = record.dagster_run
-        if not steps.has(run) or run.tags.get(WILL_RETRY_TAG) == "true" or _identity(run) in seen:
+        if not steps.has(run, location) or run.tags.get(WILL_RETRY_TAG) == "true" or _identity(run) in seen:
             continue
         seen.add(_identity(run))
         causes = causes_of(instance, run.run_id)
@@ -159,19 +159,19 @@ def _ended_at(record: RunRecord) -> float:
 
 
 def _days(run: DagsterRun) -> list[str]:
-    """The days of a run (ISO), oldest first; none for a run without days, or with more than MOST_DAYS."""
+    """The days of a run (ISO), oldest first; none for a run without days."""
     day, first, last = (run.tags.get(tag) for tag in DAY_TAGS)
     if day or not first or not last:
         return [day] if day else []
     start, count = date.fromisoformat(first), (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
-    return [(start + timedelta(days=n)).isoformat() for n in range(count)] if count <= MOST_DAYS else []
+    return [(start + timedelta(days=n)).isoformat() for n in range(count)]
 
 
 def _is_made_good(
     cause: Cause, record: RunRecord, instance: DagsterInstance, steps: Steps, evaluated_at: Mapping[AssetCheckKey, float]
 ) -> bool:
     since, days = _ended_at(record), _days(record.dagster_run)
-    if asset := steps.assets.get(cause.step):
+    if (asset := steps.assets.get(cause.step)) and len(days) <= MOST_DAYS:
         wanted = AssetRecordsFilter(asset, asset_partitions=days or None, after_timestamp=since)
         made = instance.fetch_materializations(wanted, limit=2 * len(days) or 1).records
         return bool(made) and {event.partition_key for event in made} >= set(days)

@@ -12,12 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import AssetCheckEvaluation, AssetCheckKey, AssetCheckSeverity, AssetKey, AssetMaterialization, DagsterInstance
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.feeds import REJECTIONS_CHECK
 from rs_cio_assets.assets.metadata import HELD, HELD_UNTIL
 from rs_cio_assets.automation import SYNC_DAY
+from rs_cio_assets.automation.failed_runs import failed_runs, steps_of
 from rs_cio_assets.checks.latency import WHOLE, Latency, Leg
 from rs_cio_assets.checks.results import bad, not_ready
 from rs_cio_assets.checks.timing import latency_result
@@ -114,26 +117,36 @@ class Desk:
 
     def sync(self, days: Sequence[str], error: Exception | None = None, *, rejected: str = "", job: str = SYNC_DAY) -> list[str]:
         """Runs of a job, one a day, over the export and the delivery of orders: *error* from the export, or too many rejected."""
+        resolved = orders_job(error, rejected, job)
+        given: dict[str, Any] = {"instance": self.instance, "raise_on_error": False, "run_config": QUIET}
+        return [resolved.execute_in_process(partition_key=day, **given).run_id for day in days]
 
-        @dg.asset(key=export_key("order_completed"), partitions_def=DAILY)
-        def export(context: dg.AssetExecutionContext) -> None:
-            with failing_clearly("order_completed", context.partition_key):
-                if error:
-                    raise error
+    def sync_range(self, first: str, last: str, error: Exception) -> None:
+        """One run of several days."""
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+        job = orders_job(error, "", SYNC_DAY)
+        job.execute_in_process(instance=self.instance, tags=tags, raise_on_error=False, run_config=QUIET)
 
-        spec = dg.AssetCheckSpec(REJECTIONS_CHECK, asset=ORDERS, blocking=True)
 
-        @dg.asset(key=ORDERS, deps=[export], partitions_def=DAILY, check_specs=[spec])
-        def deliver() -> dg.MaterializeResult:
-            said = dg.AssetCheckResult(check_name=REJECTIONS_CHECK, passed=not rejected, description=rejected)
-            return dg.MaterializeResult(check_results=[said])
+def orders_job(error: Exception | None, rejected: str, name: str) -> dg.JobDefinition:
+    """A job over the export and the delivery of orders; it fails as it is told to."""
 
-        selected = dg.define_asset_job(job, [export, deliver], executor_def=dg.in_process_executor)
-        resolved = dg.Definitions(assets=[export, deliver], jobs=[selected]).resolve_job_def(job)
-        return [
-            resolved.execute_in_process(instance=self.instance, partition_key=day, raise_on_error=False, run_config=QUIET).run_id
-            for day in days
-        ]
+    @dg.asset(key=export_key("order_completed"), partitions_def=DAILY)
+    def export() -> dg.MaterializeResult:
+        with failing_clearly("order_completed"):
+            if error:
+                raise error
+        return dg.MaterializeResult()
+
+    spec = dg.AssetCheckSpec(REJECTIONS_CHECK, asset=ORDERS, blocking=True)
+
+    @dg.asset(key=ORDERS, deps=[export], partitions_def=DAILY, check_specs=[spec])
+    def deliver() -> dg.MaterializeResult:
+        said = dg.AssetCheckResult(check_name=REJECTIONS_CHECK, passed=not rejected, description=rejected)
+        return dg.MaterializeResult(check_results=[said])
+
+    job = dg.define_asset_job(name, [export, deliver], executor_def=dg.in_process_executor)
+    return dg.Definitions(assets=[export, deliver], jobs=[job]).resolve_job_def(name)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +222,17 @@ def test_a_run_that_failed_again_takes_the_place_of_the_first(desk: Desk):
     (run_id,) = desk.sync([day()], WarehouseRefused("the view is gone"))
     (told,) = desk.tick()
     assert (told["count"], told["link"]) == (1, f"http://ui.example/runs/{run_id}")
+
+
+def test_a_range_of_days_is_made_good_day_by_day(desk: Desk):
+    """A run of several days is over when each of its days was made since, by whatever runs."""
+    desk.sync_range(day(3), day(1), WarehouseRefused("the view is gone"))
+    (told,) = desk.tick()
+    assert told["days"] == [f"{day(3)} to {day(1)}"]
+    desk.sync([day(3), day(1)])
+    assert desk.tick() == []
+    desk.sync([day(2)])
+    assert [told["state"] for told in desk.tick()] == ["over"]
 
 
 def test_canceled_and_retried_runs_are_no_failures(desk: Desk):
@@ -382,6 +406,19 @@ def test_without_addresses_the_log_alone_is_told(desk: Desk, capfd: pytest.Captu
     assert desk.skipped == "1 problems; told"
     assert desk.receivers.asked == 0
     assert "new: freshness: customerio/feeds/people: fresh: 3 h old. Next step: look" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("location", "count"), [("here", 1), ("elsewhere", 0)])
+def test_runs_of_another_code_location_are_its_own_business(desk: Desk, location: str, count: int):
+    """One instance may hold several projects, each with a job of that name."""
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__"), SYNC_DAY)
+    job = desk.defs.resolve_job_def(SYNC_DAY)
+    run = desk.instance.create_run_for_job(job, remote_job_origin=origin)
+    desk.instance.report_run_failed(run)
+    found = failed_runs(desk.instance, steps_of([SYNC_DAY], [], []), {}, str, datetime.now(UTC), "here").problems
+    assert [problem.what for problem in found] == [
+        "it ended without a word of a step: its process died, or could not start"
+    ] * count
 
 
 def test_every_error_of_ours_can_be_told(desk: Desk):
