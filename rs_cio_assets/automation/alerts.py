@@ -17,9 +17,9 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from rs_cio_assets.alerts import Kind, Moment, Notices, notify, receivers_for
+from rs_cio_assets.alerts import Moment, Notices, notify, receivers_for
 from rs_cio_assets.assets import export_key, feed_key, view_key
-from rs_cio_assets.automation.failed_runs import Steps, failed_runs, steps_of
+from rs_cio_assets.automation.failed_runs import Cause, Steps, failed_runs, steps_of
 from rs_cio_assets.automation.standing import failing_checks, holds, late_rows, latest_evaluations
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.readiness import READINESS_KEY
@@ -32,6 +32,7 @@ def build_alerts(
     """The sensor `alerts` over the *checked* and the *jobs* of these definitions."""
     checked = tuple(checked)
     assets = [key(feed.name) for feed in contract.enabled_feeds for key in (view_key, export_key, feed_key)]
+    known: dict[str, tuple[Cause, ...]] = {}
     steps = steps_of([job.name for job in jobs], [*assets, READINESS_KEY], checked)
 
     @sensor(
@@ -45,7 +46,7 @@ def build_alerts(
         now = datetime.now(UTC)
         origin = context.code_location_origin
         location = origin.location_name if origin else None
-        moment = look(context.instance, contract, checked, steps, settings.ui_url.rstrip("/"), now, location)
+        moment = look(context.instance, contract, checked, steps, settings.ui_url.rstrip("/"), now, location, known)
         notices = notify(receivers_for(settings, context.log), context.cursor, moment, now)
         for failure in notices.failures:
             context.log.error(str(failure))
@@ -62,6 +63,7 @@ def look(
     ui_url: str,
     now: datetime,
     location: str | None,
+    known: dict[str, tuple[Cause, ...]],
 ) -> Moment:
     """Everything that is wrong at this moment, from what runs, checks and materializations have left in the instance."""
 
@@ -70,9 +72,9 @@ def look(
 
     records = latest_evaluations(instance, checked)
     evaluated_at = {key: record.create_timestamp for key, record in records.items()}
-    runs = failed_runs(instance, steps, evaluated_at, link, now, location)
+    runs = failed_runs(instance, steps, evaluated_at, link, now, location, known)
     checks = failing_checks(records, runs.told_checks, link)
-    unsure = checks.unsure if runs.is_complete else (*checks.unsure, f"{Kind.RUN.value}|")
+    unsure = checks.unsure if runs.is_complete else ("",)  # while not every failure was read, nothing is over
     problems = [*runs.problems, *checks.problems, *late_rows(contract, records, link), *holds(contract, instance, ui_url, now)]
     return Moment(problems, unsure)
 

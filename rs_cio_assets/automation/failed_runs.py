@@ -6,6 +6,7 @@ a blocking check said no is told as that check's problem.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -35,7 +36,8 @@ from rs_cio_assets.alerts import Kind, Problem
 from rs_cio_assets.automation.words import is_failed, kind_of, said
 
 LOOK_BACK = timedelta(days=7)
-MOST_RUNS = 200
+MOST_RUNS = 400
+MOST_READ = 50  # runs that are read at a tick; what a finished run said does not change, and is kept
 MOST_DAYS = 100  # of one run, looked at one by one; of a longer range only a success of the same range makes good
 DAY_TAGS = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 
@@ -90,29 +92,36 @@ def failed_runs(
     link: Callable[[str], str],
     now: datetime,
     location: str | None,
+    known: dict[str, tuple[Cause, ...]],
 ) -> FailedRuns:
     """Failures of the code *location* in the last days that nothing has made good since.
 
     A later run of the same job, assets and days takes a failure's place. An asset is made good when it was materialized for those
-    days since, a check when it was evaluated since (*evaluated_at*, in seconds since 1970), anything else by a success.
+    days since, a check when it was evaluated since (*evaluated_at*, in seconds since 1970), anything else by a success. *known*
+    are the causes of runs read before; it is kept up to date.
     """
     filters = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
     records = instance.get_run_records(filters, limit=MOST_RUNS)
+    for run_id in known.keys() - {record.dagster_run.run_id for record in records}:
+        del known[run_id]
+    newest: dict[tuple[object, ...], RunRecord] = {}
+    for record in records:
+        run = record.dagster_run
+        if steps.has(run, location) and run.tags.get(WILL_RETRY_TAG) != "true":
+            newest.setdefault(_identity(run), record)
+    unread = [record for record in newest.values() if record.dagster_run.run_id not in known]
+    for record in unread[:MOST_READ]:
+        known[record.dagster_run.run_id] = causes_of(instance, record.dagster_run.run_id)
+    failures = [(record, known[record.dagster_run.run_id]) for record in newest.values() if record.dagster_run.run_id in known]
+    made_at = _made_at(instance, steps, failures)
     problems: list[Problem] = []
     told: set[tuple[AssetCheckKey, str]] = set()
-    seen: set[tuple[object, ...]] = set()
-    for record in records:  # the newest first
-        run = record.dagster_run
-        if not steps.has(run, location) or run.tags.get(WILL_RETRY_TAG) == "true" or _identity(run) in seen:
-            continue
-        seen.add(_identity(run))
-        causes = causes_of(instance, run.run_id)
-        open_causes = [c for c in causes if not _is_made_good(c, record, instance, steps, evaluated_at)]
-        problems += _problems(
-            run, open_causes, steps, link(run.run_id), datetime.fromtimestamp(_ended_at(record) + LOOK_BACK.total_seconds(), UTC)
-        )
+    for record, causes in failures:
+        run, until = record.dagster_run, datetime.fromtimestamp(_ended_at(record), UTC) + LOOK_BACK
+        open_causes = [c for c in causes if not _is_made_good(c, record, instance, steps, evaluated_at, made_at)]
+        problems += _problems(run, open_causes, steps, link(run.run_id), until)
         told |= {(cause.check, run.run_id) for cause in open_causes if cause.check}
-    return FailedRuns(problems, frozenset(told), len(records) < MOST_RUNS)
+    return FailedRuns(problems, frozenset(told), len(records) < MOST_RUNS and len(unread) <= MOST_READ)
 
 
 def causes_of(instance: DagsterInstance, run_id: str) -> tuple[Cause, ...]:
@@ -167,14 +176,34 @@ def _days(run: DagsterRun) -> list[str]:
     return [(start + timedelta(days=n)).isoformat() for n in range(count)]
 
 
+def _made_at(
+    instance: DagsterInstance, steps: Steps, failures: Sequence[tuple[RunRecord, Sequence[Cause]]]
+) -> Mapping[tuple[AssetKey, str | None], float]:
+    """When the assets that failed were last made since, by asset and day (None without days): one query for each asset."""
+    wanted: dict[AssetKey, tuple[set[str], float]] = {}
+    for record, causes in failures:
+        for asset in {steps.assets[cause.step] for cause in causes if cause.step in steps.assets}:
+            days, since = wanted.get(asset, (set(), math.inf))
+            wanted[asset] = days.union(_days(record.dagster_run)[:MOST_DAYS]), min(since, _ended_at(record))
+    made: dict[tuple[AssetKey, str | None], float] = {}
+    for asset, (days, since) in wanted.items():
+        filters = AssetRecordsFilter(asset, asset_partitions=sorted(days) or None, after_timestamp=since)
+        for event in instance.fetch_materializations(filters, limit=3 * len(days) + 10).records:  # the newest first
+            made.setdefault((asset, event.partition_key), event.timestamp)
+    return made
+
+
 def _is_made_good(
-    cause: Cause, record: RunRecord, instance: DagsterInstance, steps: Steps, evaluated_at: Mapping[AssetCheckKey, float]
+    cause: Cause,
+    record: RunRecord,
+    instance: DagsterInstance,
+    steps: Steps,
+    evaluated_at: Mapping[AssetCheckKey, float],
+    made_at: Mapping[tuple[AssetKey, str | None], float],
 ) -> bool:
     since, days = _ended_at(record), _days(record.dagster_run)
     if (asset := steps.assets.get(cause.step)) and len(days) <= MOST_DAYS:
-        wanted = AssetRecordsFilter(asset, asset_partitions=days or None, after_timestamp=since)
-        made = instance.fetch_materializations(wanted, limit=2 * len(days) or 1).records
-        return bool(made) and {event.partition_key for event in made} >= set(days)
+        return all(made_at.get((asset, day), 0.0) > since for day in days or [None])
     if check := steps.checks.get(cause.step):
         return evaluated_at.get(check, 0.0) > since
     run = record.dagster_run

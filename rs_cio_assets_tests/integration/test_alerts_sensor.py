@@ -264,6 +264,18 @@ def test_a_storm_of_thirty_failures_is_one_message(desk: Desk):
     assert desk.receivers.asked == 2
 
 
+def test_a_flood_is_read_over_several_ticks_and_nothing_is_over_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """A tick reads a bounded number of runs; until all are read, a known problem among them is not taken for mended."""
+    desk.sync([day(9)], rejected="9 of 10 rows were rejected")
+    assert [told["kind"] for told in desk.tick()] == ["rejected rows"]
+    desk.defs = build_definitions(load_settings({"RS_CIO_ALERT_WEBHOOK_URL": desk.receivers.url("webhook")}))  # started anew
+    monkeypatch.setattr("rs_cio_assets.automation.failed_runs.MOST_READ", 2)
+    desk.sync([day(1), day(2), day(3)], WarehouseRefused("the view is gone"))
+    assert [(told["state"], told["kind"], told["count"]) for told in desk.tick()] == [("new", "run failed", 2)]
+    assert desk.tick() == []
+    assert desk.skipped.startswith("4 problems")
+
+
 def test_rejected_rows_are_told_for_their_day_as_what_they_are(desk: Desk):
     """The blocking check that failed the run is the problem, not the run; a good day afterwards does not end it."""
     text = f"{day(1)}: 40 of 100 rows were rejected"
@@ -415,7 +427,7 @@ def test_runs_of_another_code_location_are_its_own_business(desk: Desk, location
     job = desk.defs.resolve_job_def(SYNC_DAY)
     run = desk.instance.create_run_for_job(job, remote_job_origin=origin)
     desk.instance.report_run_failed(run)
-    found = failed_runs(desk.instance, steps_of([SYNC_DAY], [], []), {}, str, datetime.now(UTC), "here").problems
+    found = failed_runs(desk.instance, steps_of([SYNC_DAY], [], []), {}, str, datetime.now(UTC), "here", {}).problems
     assert [problem.what for problem in found] == [
         "it ended without a word of a step: its process died, or could not start"
     ] * count
