@@ -21,6 +21,7 @@ from rs_cio_assets.alerts import Moment, Notices, notify, receivers_for
 from rs_cio_assets.assets import export_key, feed_key, view_key
 from rs_cio_assets.automation.failed_runs import Cause, Steps, failed_runs, steps_of
 from rs_cio_assets.automation.standing import failing_checks, holds, late_rows, latest_evaluations
+from rs_cio_assets.checks.results import counted
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.readiness import READINESS_KEY
 from rs_cio_assets.settings import AlertSettings
@@ -81,6 +82,6 @@ def look(
 
 def _summary(moment: Moment, notices: Notices) -> str:
     """For the list of ticks: how much is wrong, and who could not be told."""
-    wrong = f"{len(moment.problems):,} problems" if moment.problems else "nothing is wrong"
+    wrong = counted(len(moment.problems), "problem", "problems") if moment.problems else "nothing is wrong"
     news = "told" if notices.told else "nothing new"
     return "; ".join([wrong, news, *(str(failure) for failure in notices.failures)])

@@ -376,7 +376,7 @@ def test_a_receiver_that_was_down_is_told_once_and_the_other_not_again(desk: Des
     assert desk.tick() == []
     (message,) = desk.receivers.take("slack")
     assert "3 h old" in message["text"]
-    assert desk.skipped == "1 problems; told"
+    assert desk.skipped == "1 problem; told"
     assert desk.tick() == []
     assert desk.receivers.take("slack") == []
 
@@ -415,7 +415,7 @@ def test_without_addresses_the_log_alone_is_told(desk: Desk, capfd: pytest.Captu
     desk.defs = build_definitions(load_settings({}))
     desk.said(PEOPLE, "fresh", bad("3 h old", "look", {}))
     desk.tick()
-    assert desk.skipped == "1 problems; told"
+    assert desk.skipped == "1 problem; told"
     assert desk.receivers.asked == 0
     assert "new: freshness: customerio/feeds/people: fresh: 3 h old. Next step: look" in capfd.readouterr().err
 
