@@ -11,7 +11,14 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
-from rs_cio_assets.automation import build_housekeeping, build_jobs, build_late_data_sensor, build_schedules, build_sensors
+from rs_cio_assets.automation import (
+    build_alerts,
+    build_housekeeping,
+    build_jobs,
+    build_late_data_sensor,
+    build_schedules,
+    build_sensors,
+)
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
@@ -48,7 +55,11 @@ def build_definitions(
         asset_checks=checks,
         jobs=jobs,
         schedules=build_schedules(contract, jobs, by_day, settings),
-        sensors=[*build_sensors(jobs, settings), build_late_data_sensor(contract, jobs, by_day, settings)],
+        sensors=[
+            *build_sensors(jobs, settings),
+            build_late_data_sensor(contract, jobs, by_day, settings),
+            build_alerts(contract, checked, jobs, settings),
+        ],
         resources={**resources_for(settings), **(resource_overrides or {})},
         executor=in_process_executor,
     )

@@ -39,6 +39,7 @@ SANDBOX_CUSTOMERIO_PORT = 18080
 SANDBOX_DEFAULTS: Mapping[str, str] = {
     "RS_CIO_STORE": str(SANDBOX_HOME / "store"),
     "RS_CIO_CANARY": "true",
+    "RS_CIO_UI_URL": "http://127.0.0.1:3000",
     "REDSHIFT_HOST": "127.0.0.1",
     "REDSHIFT_PORT": str(SANDBOX_REDSHIFT_PORT),
     "REDSHIFT_DATABASE": "shop",
@@ -122,6 +123,21 @@ class CustomerioSettings(_Settings):
         return values
 
 
+class AlertSettings(_Settings):
+    """Who is told when something is wrong, beside the log. Addresses of webhooks are secrets: whoever has one may write there."""
+
+    webhook_url: SecretStr | None = Field(default=None, description="Gets one JSON document per message.")
+    slack_url: SecretStr | None = Field(default=None, description="An incoming webhook of Slack.")
+    ui_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="Of the Dagster UI: where links in messages lead.")
+
+    @field_validator("webhook_url", "slack_url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("is no address: it must begin with https:// or http://")
+        return url
+
+
 class Settings(_Settings):
     """Everything the project reads from the environment."""
 
@@ -140,6 +156,7 @@ class Settings(_Settings):
     rejections_days: int = Field(default=90, ge=1, description="Rejected rows go so many days after they were last seen.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings
+    alerts: AlertSettings = AlertSettings()
 
 
 # Variable -> where it goes. The prefixes keep one table for code, errors and the README (a test compares them).
@@ -156,6 +173,9 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_CHECKS_CRON": ("checks_cron",),
     "RS_CIO_STAGED_DAYS": ("staged_days",),
     "RS_CIO_REJECTIONS_DAYS": ("rejections_days",),
+    "RS_CIO_UI_URL": ("alerts", "ui_url"),
+    "RS_CIO_ALERT_WEBHOOK_URL": ("alerts", "webhook_url"),
+    "RS_CIO_ALERT_SLACK_URL": ("alerts", "slack_url"),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},
 }
@@ -172,7 +192,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if mode == "sandbox":
         two_years_ago = datetime.now(UTC).date() - timedelta(days=730)
         defaults = {**SANDBOX_DEFAULTS, "RS_CIO_START_DATE": two_years_ago.replace(day=1).isoformat()}
-    values: dict[str, Any] = {"redshift": {}, "customerio": {}}
+    values: dict[str, Any] = {"redshift": {}, "customerio": {}, "alerts": {}}
     for name, value in {**defaults, **given}.items():
         *group, field = VARIABLES[name]
         (values[group[0]] if group else values)[field] = value

@@ -1,5 +1,6 @@
 """Jobs, schedules and sensors: what runs together, and when."""
 
+from rs_cio_assets.automation.alerts import build_alerts
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY, build_housekeeping
 from rs_cio_assets.automation.jobs import (
     CANARY,
@@ -23,6 +24,7 @@ __all__ = [
     "READINESS",
     "READ_BACK",
     "SYNC_DAY",
+    "build_alerts",
     "build_housekeeping",
     "build_jobs",
     "build_late_data_sensor",

@@ -20,6 +20,8 @@ from rs_cio_assets.contract import Contract, Feed, FeedKind, Journey
 from rs_cio_assets.store import Store
 
 MOST_LATE = 0.05  # of the rows: p95
+ROWS_MEASURED, HISTORY_ROWS = "rows measured", "left out, history (rows)"
+WHOLE_P95 = f"{WHOLE}, p95 (min)"
 BY_HOUR = "p95 by hour of day (UTC)"
 BAR_WIDTH = 20
 
@@ -143,12 +145,12 @@ def _not_measured(measured: Latency, days_back: int) -> AssetCheckResult:
 
 
 def _numbers(measured: Latency) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"rows measured": measured.rows}
+    numbers: dict[str, Any] = {ROWS_MEASURED: measured.rows}
     for name in (TO_WAREHOUSE, FROM_WAREHOUSE, WHOLE):
         leg = measured.legs.get(name)
         values = {"median": leg.median, "p95": leg.p95, "max": leg.maximum} if leg else dict.fromkeys(("median", "p95", "max"))
         numbers |= {f"{name}, {which} (min)": None if value is None else round(value, 1) for which, value in values.items()}
-    numbers |= {"left out, first backfill (rows)": measured.launch, "left out, history (rows)": measured.history}
+    numbers |= {"left out, first backfill (rows)": measured.launch, HISTORY_ROWS: measured.history}
     if measured.hours:
         longest = max(hour.p95[WHOLE] for hour in measured.hours)
         numbers[BY_HOUR] = records_table([_hour(hour, longest) for hour in measured.hours])

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "warehouse": {"contract", "settings", "errors", "store"},
     "customerio": {"contract", "settings", "errors", "store"},
     "delivery": {"contract", "customerio", "store", "errors"},
+    "alerts": {"settings", "errors"},
     "assets": {"contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "checks": {"assets", "contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "locking": {"contract", "customerio", "settings", "errors"},
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         "assets",
         "checks",
         "readiness",
+        "alerts",
         "contract",
         "warehouse",
         "customerio",
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "resources": {"warehouse", "store", "settings", "errors"},
     "sandbox": {"contract", "settings", "errors"},
 }
-ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "settings", "errors"}
+ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "alerts", "settings", "errors"}
 MAY_IMPORT_SANDBOX = {"sandbox", "demo", "cli"}
 
 

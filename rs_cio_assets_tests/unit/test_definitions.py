@@ -179,6 +179,7 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
         "canary_hourly",
         "checks_after_sync",
         "readiness_after_checks",
+        "alerts",
     }
     assert {found.default_status.value for found in automation} == {"STOPPED"}
     assert all(found.description for found in automation)

@@ -70,10 +70,19 @@ def test_wrong_values_are_named_without_being_shown():
 
 def test_secrets_cannot_be_printed():
     """Printing the settings shows no password and no key."""
-    settings = load_settings({**PRODUCTION, "CUSTOMERIO_APP_API_KEY": "app-secret"})
+    addresses = {f"RS_CIO_ALERT_{name}_URL": f"https://example.com/{name}-secret" for name in ("SLACK", "WEBHOOK")}
+    settings = load_settings({**PRODUCTION, **addresses, "CUSTOMERIO_APP_API_KEY": "app-secret"})
     shown = f"{settings!r} {settings} {settings.model_dump_json()}"
-    for secret in ("hush-hush", "very-secret", "app-secret"):
+    for secret in ("hush-hush", "very-secret", "app-secret", "SLACK-secret", "WEBHOOK-secret"):
         assert secret not in shown
+
+
+@pytest.mark.parametrize("name", ["RS_CIO_ALERT_SLACK_URL", "RS_CIO_ALERT_WEBHOOK_URL", "RS_CIO_UI_URL"])
+def test_an_address_that_is_none_is_named_at_once_and_not_shown(name: str):
+    """Found when the definitions load, not at the first alert."""
+    with pytest.raises(SettingsError, match=name) as error:
+        load_settings({**PRODUCTION, name: "hooks.example.com/T000/hush"})
+    assert "hush" not in str(error.value)
 
 
 @pytest.mark.parametrize(
