@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.assets.neighbours import Surroundings
@@ -209,12 +210,14 @@ def _operation_bytes(
 
 def _seconds_of_runs(instance: DagsterInstance, feeds: Sequence[Feed], *, is_all: bool) -> list[float]:
     """Seconds of the latest good runs of one day of exactly these feeds."""
-    wanted = {key(feed.name) for feed in feeds for key in (export_key, feed_key)}
+    wanted = {key(feed.name).to_python_identifier() for feed in feeds for key in (export_key, feed_key)}
     good = RunsFilter(job_name=SYNC_DAY, statuses=[DagsterRunStatus.SUCCESS])
     seconds: list[float] = []
     for record in instance.get_run_records(good, limit=10 * RUNS_MEASURED):
-        selected = record.dagster_run.asset_selection
-        is_same = is_all if selected is None else selected == wanted
-        if is_same and record.start_time and record.end_time and "dagster/partition" in record.dagster_run.tags:
+        run = record.dagster_run
+        # A run in process names its steps, a launched one its assets; neither where it is the whole job.
+        steps = set(run.step_keys_to_execute or ()) or {key.to_python_identifier() for key in run.asset_selection or ()}
+        is_same = steps == wanted if steps else is_all
+        if is_same and record.start_time and record.end_time and PARTITION_NAME_TAG in run.tags:
             seconds.append(record.end_time - record.start_time)
     return seconds[:RUNS_MEASURED]

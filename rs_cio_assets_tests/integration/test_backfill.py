@@ -23,6 +23,7 @@ from rs_cio_assets_tests.pipeline import run_sql
 PROJECT = Path(__file__).parents[2]
 NOW = datetime.now(UTC)
 FOLK_SQL = "SELECT customer_id, updated_at, loaded_at, tier FROM backfill_test.folk"
+ERASURES_SQL = "SELECT customer_id, updated_at AS asked_at, loaded_at FROM backfill_test.folk WHERE tier = 'gone'"
 OF_DAY = "FROM backfill_test.folk WHERE updated_at::date = '{}'"
 ORDERS_SQL = "SELECT customer_id, occurred_at, loaded_at, order_id, part, total FROM backfill_test.orders"
 
@@ -48,7 +49,7 @@ class Shop:
             "DELETE FROM backfill_test.orders",
         )
         with Warehouse(desk.settings.redshift, secret=lambda _: {}).session() as session:
-            for name, sql in (("folk", FOLK_SQL), ("orders", ORDERS_SQL)):
+            for name, sql in (("folk", FOLK_SQL), ("orders", ORDERS_SQL), ("erasures", ERASURES_SQL)):
                 create_view(session, desk.contract.feed(name).model_copy(update={"sql": sql}))
 
     def fill(self, first_ago: int, last_ago: int) -> None:
