@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,14 +15,15 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.errors import DeliveryRefused
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
+from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.warehouse import Warehouse, create_view
 from rs_cio_assets_tests.desk import Desk, open_desk
 from rs_cio_assets_tests.pipeline import run_sql
 
 PROJECT = Path(__file__).parents[2]
-NOW = datetime.now(UTC)
 FOLK_SQL = "SELECT customer_id, updated_at, loaded_at, tier FROM backfill_test.folk"
 ERASURES_SQL = "SELECT customer_id, updated_at AS asked_at, loaded_at FROM backfill_test.folk WHERE tier = 'gone'"
 OF_DAY = "FROM backfill_test.folk WHERE updated_at::date = '{}'"
@@ -30,7 +32,7 @@ ORDERS_SQL = "SELECT customer_id, occurred_at, loaded_at, order_id, part, total 
 
 def day(ago: int) -> str:
     """The ISO day so many days ago (UTC)."""
-    return (NOW.date() - timedelta(days=ago)).isoformat()
+    return (datetime.now(UTC).date() - timedelta(days=ago)).isoformat()
 
 
 class Shop:
@@ -55,7 +57,7 @@ class Shop:
     def fill(self, first_ago: int, last_ago: int) -> None:
         """Rows from *first_ago* to *last_ago* days ago."""
         between = f"generate_series({last_ago}, {first_ago}) AS ago"
-        at = f"TIMESTAMP '{NOW:%Y-%m-%d} 00:01:00' - ago * INTERVAL '1 day'"
+        at = f"TIMESTAMP '{day(0)} 00:01:00' - ago * INTERVAL '1 day'"
         times = f"{at}, {at} + INTERVAL '10 minutes'"
         run_sql(
             self.desk.settings,
@@ -86,15 +88,24 @@ def days_run(document: dict[str, Any]) -> list[str]:
     return [done["day"] for done in document["days"]]
 
 
-def test_a_range_is_run_newest_first_one_run_a_day_that_dagster_shows(shop: Shop):
-    """Each day is a run with its partition, marked as a backfill that goes behind live ones; every row is delivered once."""
-    shop.fill(12, 8)
-    document = shop.backfill("folk", f"{day(12)}..{day(8)}")
-    assert days_run(document) == [day(ago) for ago in (8, 9, 10, 11, 12)]
+def test_a_range_is_run_newest_first_one_run_a_day_that_dagster_shows(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    """Each day is a run with its partition, marked as a backfill that goes behind live ones, also at Customer.io; every row is
+    delivered once."""
+    shop.fill(5, 1)
+    lanes: list[bool] = []
+
+    def client(settings: CustomerioSettings, *, is_backfill: bool) -> TrackClient:
+        lanes.append(is_backfill)
+        return TrackClient(settings, is_backfill=is_backfill)
+
+    monkeypatch.setattr("rs_cio_assets.assets.feeds.TrackClient", client)
+    document = shop.backfill("folk", f"{day(5)}..{day(1)}")
+    assert days_run(document) == [day(ago) for ago in range(1, 6)]
+    assert lanes == [True] * 5
     assert document["is_good"] is True, document
     assert shop.desk.sent()["people"] == 5
     tags = [(run.tags["dagster/partition"], run.tags["rs_cio/reason"], run.tags["dagster/priority"]) for run in shop.runs()]
-    assert tags == [(day(ago), "backfill", "-10") for ago in (8, 9, 10, 11, 12)]
+    assert tags == [(day(ago), "backfill", "-10") for ago in range(1, 6)]
 
 
 def test_missing_and_failed_days_are_run_and_others_only_when_asked_for(shop: Shop):
@@ -144,27 +155,27 @@ def test_all_feeds_of_a_day_share_its_run_people_first(shop: Shop):
 def test_a_plan_says_what_then_happens_and_leaves_nothing_behind(shop: Shop):
     """Rows, operations and requests of the plan are those of the runs; nothing was sent, stored or run for it; afterwards the
     plan says that nothing is left, and how long a run took."""
-    shop.fill(9, 0)
-    words = ("orders", f"{day(9)}..{day(1)}")
-    shop.backfill("folk", f"{day(9)}..{day(1)}")
+    shop.fill(5, 1)
+    words = ("orders", f"{day(5)}..{day(1)}")
+    shop.backfill("folk", f"{day(5)}..{day(1)}")
     before, kept, runs = shop.desk.sent(), shop.desk.store.list(""), len(shop.runs())
     plan = shop.backfill(*words, "--plan")
     assert (shop.desk.sent(), shop.desk.store.list(""), len(shop.runs())) == (before, kept, runs)
     (feed,) = plan["feeds"]
-    assert [planned["day"] for planned in feed["days"]] == [day(ago) for ago in range(1, 10)]
+    assert [planned["day"] for planned in feed["days"]] == [day(ago) for ago in range(1, 6)]
     assert {(planned["rows"], planned["delivered"], planned["operations"], planned["requests"]) for planned in feed["days"]} == {
         (2, 0, 2, 1)
     }
-    assert [planned["is_exact"] for planned in feed["days"]] == [True] * 3 + [False] * 6
-    assert (feed["days_missing"], feed["days_delivered"], feed["campaigns"]) == (9, 0, [])
-    assert (plan["runs"], plan["run_s"], plan["sending_s"]) == (9, None, 9 / plan["max_requests_per_s"])
+    assert [planned["is_exact"] for planned in feed["days"]] == [True] * 3 + [False] * 2
+    assert (feed["days_missing"], feed["days_delivered"], feed["campaigns"]) == (5, 0, [])
+    assert (plan["runs"], plan["run_s"], plan["sending_s"]) == (5, None, 5 / plan["max_requests_per_s"])
     done = shop.backfill(*words)
     assert [day_["feeds"][0]["delivered"] for day_ in done["days"]] == [planned["operations"] for planned in feed["days"]]
     again = shop.backfill(*words, "--plan", "--only", "all")
     assert {(planned["delivered"], planned["operations"]) for planned in again["feeds"][0]["days"]} == {(2, 0)}
-    assert (again["runs_measured"], again["expected_s"]) == (9, pytest.approx(9 * again["run_s"]))
+    assert (again["runs_measured"], again["expected_s"]) == (5, pytest.approx(5 * again["run_s"]))
     said = shop.desk.type("backfill", *words, "--plan")
-    assert "0 days to run. In the range, 9 are delivered, 0 missing, 0 failed." in said.stdout
+    assert "0 days to run. In the range, 5 are delivered, 0 missing, 0 failed." in said.stdout
 
 
 def test_a_plan_counts_what_is_new_of_days_that_were_delivered(shop: Shop):
@@ -180,6 +191,18 @@ def test_a_plan_counts_what_is_new_of_days_that_were_delivered(shop: Shop):
     assert "Nothing was sent." in said
 
 
+def test_a_year_is_planned_by_month_without_reading_its_rows(shop: Shop):
+    """365 days of a feed: one query counts them, only young days and one sample day are read, and the table is by month."""
+    shop.fill(365, 1)
+    result = shop.desk.type("backfill", "orders", f"{day(365)}..{day(1)}", "--plan")
+    assert result.exit_code == 0
+    assert "365 days to run" in result.stdout
+    assert re.search(rf"│ {day(60)[:7]} │ +\d+ │ +\d+ │ +0 │ +~\d+ │ +~\d+ │", result.stdout)
+    assert re.search(r"│ all +│ +365 │ +730 │ +0 │ +~\d+ │ +~365 │", result.stdout)
+    readings = [line for line in result.stderr.splitlines() if "reading" in line]
+    assert readings == [f"orders: reading {day(3)} to {day(1)}", f"orders: reading {day(185)} to {day(185)}"]
+
+
 def test_the_trigger_guard_speaks_before_the_first_row(shop: Shop):
     """One message for the range with campaign, rows and days, before any run; the plan says it too; hold sends the old days and
     keeps the young ones, accept sends all."""
@@ -188,7 +211,8 @@ def test_the_trigger_guard_speaks_before_the_first_row(shop: Shop):
     shop.desk.campaign(7, event_name="Order Completed")
     runs, words = len(shop.runs()), ("backfill", "orders", f"{day(6)}..{day(1)}")
     said = shop.desk.type(*words, "--plan").stdout
-    young = [ago for ago in range(1, 7) if NOW - timedelta(hours=72) < datetime.fromisoformat(f"{day(ago)}T00:01:00+00:00")]
+    edge = datetime.now(UTC) - timedelta(hours=72)
+    young = [ago for ago in range(1, 7) if edge < datetime.fromisoformat(f"{day(ago)}T00:01:00+00:00")]
     assert f"Journeys at risk: {2 * len(young)} rows could start Thank [you] (campaign 7)." in said
     refused = shop.desk.type(*words)
     assert isinstance(refused.exception, DeliveryRefused)
