@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from rs_cio_assets.cli_backfill import backfill
 from rs_cio_assets.cli_delivery import COMMANDS, DAY
 from rs_cio_assets.cli_lock import lock
 from rs_cio_assets.cli_report import report
@@ -44,7 +45,7 @@ def rs_cio() -> None:
     """Redshift export views to Customer.io feeds, as Dagster assets by day."""
 
 
-for _command in (*COMMANDS, lock, report):
+for _command in (*COMMANDS, backfill, lock, report):
     rs_cio.add_command(_command)
 
 

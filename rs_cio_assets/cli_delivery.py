@@ -45,8 +45,16 @@ class DayType(click.ParamType):
 
 
 DAY = DayType()
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_on_backfill_option = click.option(
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+dagster_home_option = click.option(
+    "--dagster-home",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="DAGSTER_HOME",
+    default=SANDBOX_HOME / "dagster",
+    show_default="DAGSTER_HOME, else .rs_cio/dagster",
+    help="Dagster's instance, which shows the runs.",
+)
+on_backfill_option = click.option(
     "--on-backfill",
     type=click.Choice(["contract", "refuse", "hold", "accept"]),
     default="contract",
@@ -62,8 +70,8 @@ _on_backfill_option = click.option(
 @click.option("--export", "has_export", is_flag=True, help="Look at what Redshift holds now, not at the staged day.")
 @click.option("--resend", is_flag=True, help="As with resend: all, whatever the ledger holds.")
 @click.option("--backfill", is_flag=True, help="As part of a backfill; days before yesterday always are.")
-@_on_backfill_option
-@_json_option
+@on_backfill_option
+@json_option
 def preview(
     *, feed: str, day: date, rows: int, has_export: bool, resend: bool, backfill: bool, on_backfill: str, as_json: bool
 ) -> None:
@@ -76,20 +84,20 @@ def preview(
     """
     from rs_cio_assets import cli_output, operations  # noqa: PLC0415 - keeps the other commands quick
 
-    settings, contract = _loaded()
+    settings, contract = loaded()
     found = operations.find_feed(contract, feed)
     options = _options(day, on_backfill, resend=resend)
     options = replace(options, is_backfill=options.is_backfill or backfill)
-    with _progress() as log:
+    with progress() as log:
         result = operations.preview(
             settings, contract, found, day.isoformat(), rows=rows, options=options, has_export=has_export, log=log
         )
     if as_json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
     else:
         steps = operations.next_steps(found, contract, day.isoformat())
         is_refused = options.is_backfill and (options.on_backfill or found.on_backfill) == "refuse"
-        cli_output.print_preview(_console(), result, steps, is_refused=is_refused)
+        cli_output.print_preview(console(), result, steps, is_refused=is_refused)
 
 
 @click.command(name="send-one", short_help="Send one staged row and read it back.")
@@ -100,8 +108,8 @@ def preview(
     "--wait-s", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds to look for it in Customer.io."
 )
 @click.option("--resend", is_flag=True, help="Send it although it was delivered before.")
-@_on_backfill_option
-@_json_option
+@on_backfill_option
+@json_option
 def send_one(*, feed: str, key: str, day: date, wait_s: float, resend: bool, on_backfill: str, as_json: bool) -> None:
     """Send the row KEY of FEED through the same engine as a run, and read it back from Customer.io.
 
@@ -113,15 +121,15 @@ def send_one(*, feed: str, key: str, day: date, wait_s: float, resend: bool, on_
     """
     from rs_cio_assets import cli_output, operations  # noqa: PLC0415 - keeps the other commands quick
 
-    settings, contract = _loaded()
+    settings, contract = loaded()
     found = operations.find_feed(contract, feed)
     options = _options(day, on_backfill, resend=resend)
-    with _progress() as log:
+    with progress() as log:
         result = operations.send_one(settings, contract, found, key, day.isoformat(), options=options, wait_s=wait_s, log=log)
     if as_json:
-        _print_json({**asdict(result), "is_good": result.is_good})
+        print_json({**asdict(result), "is_good": result.is_good})
     else:
-        cli_output.print_sent(_console(), result)
+        cli_output.print_sent(console(), result)
     sys.exit(0 if result.is_good else 1)
 
 
@@ -131,7 +139,7 @@ def send_one(*, feed: str, key: str, day: date, wait_s: float, resend: bool, on_
 @click.option("--to", "last_day", type=DAY, help="Last day (UTC).")
 @click.option("--reason", "reasons", multiple=True, help="Only this reason; may be given several times.")
 @click.option("--limit", type=click.IntRange(0), default=50, show_default=True, help="Rows to show; all are counted.")
-@_json_option
+@json_option
 def rejections(
     *, feed: str | None, first_day: date | None, last_day: date | None, reasons: tuple[str, ...], limit: int, as_json: bool
 ) -> None:
@@ -148,18 +156,18 @@ def rejections(
     from rs_cio_assets.resources import resources_for  # noqa: PLC0415
 
     _require_order(first_day, last_day)
-    settings, contract = _loaded()
+    settings, contract = loaded()
     if feed:
         find_feed(contract, feed)
-    with _progress() as log:
+    with progress() as log:
         log("reading the store")
         found = list_rejections(
             resources_for(settings)["store"], feed=feed, first_day=first_day, last_day=last_day, reasons=reasons, limit=limit
         )
     if as_json:
-        _print_json({**asdict(found), "total": found.total})
+        print_json({**asdict(found), "total": found.total})
     else:
-        cli_output.print_rejections(_console(), found)
+        cli_output.print_rejections(console(), found)
 
 
 @click.command(short_help="Deliver days with rejected rows again, those rows included.")
@@ -167,16 +175,9 @@ def rejections(
 @click.option("--from", "first_day", type=DAY, required=True, help="First day (UTC).")
 @click.option("--to", "last_day", type=DAY, required=True, help="Last day (UTC).")
 @click.option("--reason", "reasons", multiple=True, help="Only days with this reason, and only such rows; default all.")
-@click.option(
-    "--dagster-home",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="DAGSTER_HOME",
-    default=SANDBOX_HOME / "dagster",
-    show_default="DAGSTER_HOME, else .rs_cio/dagster",
-    help="Dagster's instance, which shows the runs.",
-)
-@_on_backfill_option
-@_json_option
+@dagster_home_option
+@on_backfill_option
+@json_option
 def replay(
     *,
     feed: str,
@@ -200,9 +201,9 @@ def replay(
     from rs_cio_assets.rejected import replay_rejected  # noqa: PLC0415
 
     _require_order(first_day, last_day)
-    settings, contract = _loaded()
+    settings, contract = loaded()
     found = find_feed(contract, feed)
-    with _progress() as log:
+    with progress() as log:
         result = replay_rejected(
             settings,
             contract,
@@ -215,16 +216,17 @@ def replay(
             log=log,
         )
     if as_json:
-        _print_json({**asdict(result), "is_good": result.is_good})
+        print_json({**asdict(result), "is_good": result.is_good})
     else:
-        cli_output.print_replay(_console(), found.name, result)
+        cli_output.print_replay(console(), found.name, result)
     sys.exit(0 if result.is_good else 1)
 
 
 COMMANDS = (preview, send_one, rejections, replay)
 
 
-def _loaded() -> tuple[Settings, Contract]:
+def loaded() -> tuple[Settings, Contract]:
+    """The environment's settings and contract. Raises: SettingsError, ContractError."""
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.settings import load_settings  # noqa: PLC0415
 
@@ -246,7 +248,7 @@ def _require_order(first_day: date | None, last_day: date | None) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """What is being done, on stderr: in one changing line of a terminal, else line by line."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not console.is_terminal:
@@ -256,10 +258,11 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
-def _console() -> Console:
+def console() -> Console:
     """As wide as the terminal; wide enough for the tables where the output goes to a file."""
     return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
-def _print_json(document: Mapping[str, Any]) -> None:
+def print_json(document: Mapping[str, Any]) -> None:
+    """One document on stdout."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))

@@ -90,7 +90,7 @@ def preview(
     *has_export*: the day as the export view holds it now, in place of the staged one.
     Raises: MismatchError when the day is not staged; whatever the engine and the warehouse raise.
     """
-    with _surroundings(settings, contract, log) as around:
+    with surroundings(settings, contract, log) as around:
         if has_export:
             log(f"reading {feed.view}")
             with around.warehouse.session() as session:
@@ -147,7 +147,7 @@ def send_one(
             feed=feed.name,
             day=day,
         )
-    with _surroundings(settings, contract, log, shared="ledger/") as around, AppClient(settings.customerio) as app:
+    with surroundings(settings, contract, log, shared="ledger/") as around, AppClient(settings.customerio) as app:
         manifest, row = _pick(around, feed, key, day)
         staged = _as_json(feed, row)
         log("delivering it")
@@ -175,7 +175,7 @@ def staged_manifest(store: Store, feed: Feed, day: str) -> Manifest:
 
 
 @contextmanager
-def _surroundings(settings: Settings, contract: Contract, log: Log, shared: str | None = None) -> Iterator[Surroundings]:
+def surroundings(settings: Settings, contract: Contract, log: Log, shared: str | None = None) -> Iterator[Surroundings]:
     """Resources whose store keeps nothing but what begins with *shared*."""
     resources = resources_for(settings)
     with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder, TrackClient(settings.customerio) as track:

@@ -14,13 +14,14 @@ from uuid import uuid4
 
 from dagster import AssetCheckKey, AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
 from dagster._core.events import RunFailureReason
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PRIORITY_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
-from rs_cio_assets.assets.run_config import REASON_TAG
+from rs_cio_assets.assets.run_config import BACKFILL, REASON_TAG
 from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.checks.results import NOT_READY
 
+BEHIND_LIVE = "-10"  # where steps wait for a pool, those of everyday runs (0) go first
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -114,6 +115,19 @@ def sync_days(
         yield _run(defs, instance, SYNC_DAY, days=chunk, tags={REASON_TAG: reason})
 
 
+def backfill_days(
+    defs: Definitions, instance: DagsterInstance, days: Mapping[str, Sequence[str]], config: Mapping[str, Any]
+) -> Iterator[JobOutcome]:
+    """One run for each of *days* with its feeds, export and delivery, newest first as in `sync_days`, and Ctrl-C as there.
+
+    *config* is that of each feed (`FeedConfig`).
+    """
+    for day in sorted(days, reverse=True):
+        assets = tuple(key(feed) for feed in days[day] for key in (export_key, feed_key))
+        tags = {REASON_TAG: BACKFILL, PRIORITY_TAG: BEHIND_LIVE}
+        yield _run(defs, instance, SYNC_DAY, days=(day,), tags=tags, assets=assets, config=config)
+
+
 def replay_days(
     defs: Definitions, instance: DagsterInstance, feed_name: str, days: Sequence[str], config: Mapping[str, Any]
 ) -> Iterator[JobOutcome]:
@@ -144,7 +158,7 @@ def _run(
     check: AssetCheckKey | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
-    """One run of a job; with *assets*, of these alone, *config* being that of the last; with *check*, of that alone."""
+    """One run of a job; with *assets*, of these alone, *config* being that of its feeds; with *check*, of that alone."""
     job = defs.resolve_job_def(job_name)
     if assets:
         # Left to itself, a selection of assets brings in every check of theirs, also those that the job leaves out.
@@ -155,6 +169,8 @@ def _run(
     tags = dict(tags or {})
     if len(days) > 1:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
+    feeds = [key for key in assets if key == feed_key(key.path[-1])]
+    ops = {"ops": {key.to_python_identifier(): {"config": dict(config)} for key in feeds}} if config else {}
     run_id = str(uuid4())
     try:
         result = job.execute_in_process(
@@ -162,7 +178,7 @@ def _run(
             partition_key=days[0] if len(days) == 1 else None,
             tags=tags,
             raise_on_error=False,
-            run_config={**QUIET, "ops": {assets[-1].to_python_identifier(): {"config": config}}} if config else QUIET,
+            run_config={**QUIET, **ops},
             run_id=run_id,
         )
     except KeyboardInterrupt:

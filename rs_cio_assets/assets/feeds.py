@@ -25,7 +25,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.keys import export_key, feed_key
 from rs_cio_assets.assets.metadata import column_schema, delivery_metadata, preview_metadata, records_table
 from rs_cio_assets.assets.neighbours import Surroundings
-from rs_cio_assets.assets.run_config import FeedConfig
+from rs_cio_assets.assets.run_config import FeedConfig, is_backfill
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import DeliveryReport, LateArrivals, Preview, late_arrivals
@@ -98,7 +98,8 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
         manifests: dict[str, Manifest] = {}
         late: dict[str, LateArrivals] = {}
         before = delivered_days(context.instance, feed.name, context.partition_keys)
-        with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio) as track:
+        steps_back = is_backfill(context.run.tags, min(context.partition_keys), datetime.now(UTC).date())
+        with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio, is_backfill=steps_back) as track:
             around = Surroundings(
                 contract, warehouse, store, customerio, track, context.run.run_id, Path(scratch), context.log.info
             )

@@ -69,11 +69,11 @@ class Surroundings:
         def deliver_people(identifiers: pa.ChunkedArray) -> None:
             self._deliver_people(identifiers.to_pylist(), day, options)
 
-        return Neighbours(campaigns=lambda: self._campaigns, deliver_people=deliver_people)
+        return Neighbours(campaigns=lambda: self.campaigns, deliver_people=deliver_people)
 
     @cached_property
-    def _campaigns(self) -> tuple[Campaign, ...]:
-        """Asked once a run, also of many days."""
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """The workspace's, asked once a run, also of many days."""
         return read_campaigns(self.customerio)
 
     def _deliver_people(self, identifiers: Sequence[str], day: str, options: DeliveryOptions) -> None:

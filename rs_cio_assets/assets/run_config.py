@@ -16,6 +16,7 @@ REASON_TAG = "rs_cio/reason"
 SCHEDULE = "schedule"
 INTRADAY = "intraday"  # today's open day, every hour
 LATE_DATA = "late_data"  # rows that arrived late are live business, not a backfill
+BACKFILL = "backfill"  # by the command line, whatever the day's age
 
 
 class Resend(Enum):
@@ -62,8 +63,9 @@ class FeedConfig(Config):
 
 
 def is_backfill(tags: Mapping[str, str], day: str, today: date) -> bool:
-    """True when the run is none of everyday business: of Dagster's backfills, of a range of days, or older than yesterday."""
+    """True when the run is none of everyday business: a backfill by name, a range of days, or older than yesterday."""
     if tags.get(REASON_TAG) == LATE_DATA:
         return False
     has_range = tags.get(ASSET_PARTITION_RANGE_START_TAG) != tags.get(ASSET_PARTITION_RANGE_END_TAG)
-    return BACKFILL_ID_TAG in tags or has_range or date.fromisoformat(day) < today - timedelta(days=1)
+    is_named = BACKFILL_ID_TAG in tags or tags.get(REASON_TAG) == BACKFILL
+    return is_named or has_range or date.fromisoformat(day) < today - timedelta(days=1)

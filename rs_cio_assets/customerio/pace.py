@@ -2,6 +2,8 @@
 
 The budget is a small file under a lock. A process that is killed leaves nothing behind but the turn it took. Nobody reserves a
 turn ahead: who waits asks again when the next turn is due, so that a wait asked for by the server holds for everybody at once.
+
+There are two lanes. A backfill has the whole budget while nobody live asks for it, and a small share of it while somebody does.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ SLOW_FLOOR_SHARE = 0.1  # slow answers are still answers
 SLOW_LEAST_S, SLOW_RATIO = 1.0, 3.0  # slow: both over a second and over three times the calm level
 LATENCIES = 9  # the level is their median: one answer that hung changes nothing
 CALM_DOUBLES_IN_S = 120.0  # a level that stays becomes the calm one
+BACKFILL_SHARE = 0.1  # of the rate, while live callers ask: never nothing, or a busy day would stop a backfill
+LIVE_LINGERS_S = 2.0  # a live caller that asked this lately is expected to ask again
 LATE_S = 0.05  # a caller that woke up later than its turn by less than this is made up for
 _ENOUGH_S = 1e-6  # clocks and sleeps round
 
@@ -52,18 +56,21 @@ class _Budget(NamedTuple):
     held_until: float
     cut_at: float
     cut_per_s: float
+    live_until: float
+    backfilled_at: float
 
     @classmethod
     def unused(cls, now: float) -> Self:
         """One with which the first caller goes at once, at the maximum."""
-        return cls(now, now, now, -math.inf, math.inf)
+        return cls(now, now, now, -math.inf, math.inf, -math.inf, -math.inf)
 
 
 class Pace:
     """Lets callers through evenly spaced, at most *max_per_s*, with no burst after a pause. Thread-safe.
 
     Slows down on what `note_...` is told and recovers to the maximum by itself. With *file* the budget is that of all processes
-    that name the same file; without one it is this object's. *sleep* takes the place of what callers of `wait` bring (tests).
+    that name the same file; without one it is this object's. Callers of one that *is_backfill* step back while others ask.
+    *sleep* takes the place of what callers of `wait` bring (tests).
     Raises: SettingsError when the file cannot be made or used.
     """
 
@@ -72,10 +79,11 @@ class Pace:
         max_per_s: float,
         *,
         file: Path | None = None,
+        is_backfill: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        self._max_per_s = max_per_s
+        self._max_per_s, self._is_backfill = max_per_s, is_backfill
         self._clock, self._sleep = clock, sleep
         self._file = _BudgetFile(file) if file else None
         self._budget = _Budget.unused(clock())
@@ -131,12 +139,19 @@ class Pace:
     def _take_turn(self) -> float:
         """0 when the caller may go now, or the seconds after which it should ask again."""
         with self._exclusive() as now:
-            turn_at = self._budget.next_turn_at
-            due_in_s = max(turn_at, self._budget.held_until) - now
+            budget, rate = self._budget, self._rate(now)
+            due_in_s = max(budget.next_turn_at, budget.held_until) - now
+            if self._is_backfill and budget.live_until - now > _ENOUGH_S:
+                # When its share is due it does not queue with those who always ask: they wait a turn longer for it.
+                share_at = budget.backfilled_at + 1 / (BACKFILL_SHARE * rate)
+                due_in_s = max(min(share_at, budget.live_until), budget.held_until) - now
+            elif not self._is_backfill:  # it asks again when its turn is due
+                self._budget = budget = budget._replace(live_until=now + max(due_in_s, 0) + LIVE_LINGERS_S)
             if due_in_s > _ENOUGH_S:
                 return due_in_s
-            since = turn_at if now - turn_at < LATE_S else now
-            self._budget = self._budget._replace(next_turn_at=since + 1 / self._rate(now))
+            since = budget.next_turn_at if now - budget.next_turn_at < LATE_S else now
+            backfilled_at = now if self._is_backfill else budget.backfilled_at
+            self._budget = budget._replace(next_turn_at=since + 1 / rate, backfilled_at=backfilled_at)
             return 0.0
 
     def _cut(self, factor: float, floor_share: float, hold_s: float | None = None) -> None:
@@ -166,8 +181,9 @@ class Pace:
                 self._file.save(self._budget._replace(written_at=now))
 
 
-def shared_pace(max_per_s: float, *workspace: str) -> Pace:
-    """The pace of all processes of this user on this machine for *workspace* (an address and an id; kept only as a hash).
+def shared_pace(max_per_s: float, *workspace: str, is_backfill: bool = False) -> Pace:
+    """The pace of all processes of this user on this machine for *workspace* (an address and an id; kept only as a hash),
+    whatever code location, store or DAGSTER_HOME they have.
 
     Raises: SettingsError when the folder cannot be made or others could read or change it.
     """
@@ -183,7 +199,9 @@ def shared_pace(max_per_s: float, *workspace: str) -> Pace:
             "the folder through which processes share their pace is not this user's alone",
             next_step=f"remove {folder.name} from the temporary folder, or set TMPDIR to a folder of your own",
         )
-    return Pace(max_per_s, file=folder / hashlib.sha256("\0".join(workspace).encode()).hexdigest()[:32])
+    # The layout is part of the name: a process of another release would take the other's budget for a torn one.
+    name = hashlib.sha256("\0".join((_BudgetFile.LAYOUT.format, *workspace)).encode()).hexdigest()[:32]
+    return Pace(max_per_s, file=folder / name, is_backfill=is_backfill)
 
 
 def state_folder() -> Path:
@@ -194,7 +212,7 @@ def state_folder() -> Path:
 class _BudgetFile:
     """A budget in a file; `with` keeps other threads' and processes' hands off it."""
 
-    _LAYOUT = struct.Struct("<5d")
+    LAYOUT = struct.Struct("<7d")
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -224,16 +242,16 @@ class _BudgetFile:
     def load(self) -> _Budget | None:
         """What was saved last; None when the file is new or torn."""
         try:
-            data = os.pread(self._fd, self._LAYOUT.size + 4, 0)
+            data = os.pread(self._fd, self.LAYOUT.size + 4, 0)
         except OSError as error:
             raise _unusable(error) from None
-        body, checksum = data[: self._LAYOUT.size], data[self._LAYOUT.size :]
-        is_whole = len(body) == self._LAYOUT.size and checksum == zlib.crc32(body).to_bytes(4)
-        return _Budget(*self._LAYOUT.unpack(body)) if is_whole else None
+        body, checksum = data[: self.LAYOUT.size], data[self.LAYOUT.size :]
+        is_whole = len(body) == self.LAYOUT.size and checksum == zlib.crc32(body).to_bytes(4)
+        return _Budget(*self.LAYOUT.unpack(body)) if is_whole else None
 
     def save(self, budget: _Budget) -> None:
         """Overwrite it in place."""
-        body = self._LAYOUT.pack(*budget)
+        body = self.LAYOUT.pack(*budget)
         try:
             os.pwrite(self._fd, body + zlib.crc32(body).to_bytes(4), 0)
         except OSError as error:

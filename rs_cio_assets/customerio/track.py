@@ -51,13 +51,18 @@ class BatchAnswer:
 
 class TrackClient:
     """A client of one workspace. Thread-safe; a context manager. All clients of the workspace on this machine share one pace,
-    at most the settings'; *pace* takes its place.
+    at most the settings'; one that *is_backfill* steps back while others send. *pace* takes its place.
 
     Raises: SettingsError when the settings cannot be sent as they are, or the pace cannot be shared.
     """
 
     def __init__(
-        self, settings: CustomerioSettings, *, transport: httpx.BaseTransport | None = None, pace: Pace | None = None
+        self,
+        settings: CustomerioSettings,
+        *,
+        is_backfill: bool = False,
+        transport: httpx.BaseTransport | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._settings = settings
         self._region: WorkspaceRegion | None = None
@@ -65,7 +70,7 @@ class TrackClient:
             settings.track_url,
             api="Track API",
             credentials="CUSTOMERIO_SITE_ID and CUSTOMERIO_API_KEY",
-            pace=pace or shared_pace(settings.max_requests_per_s, settings.track_url, settings.site_id),
+            pace=pace or shared_pace(settings.max_requests_per_s, settings.track_url, settings.site_id, is_backfill=is_backfill),
             timeout_s=settings.timeout_s,
             connections=settings.concurrency,
             auth=(settings.site_id, settings.api_key.get_secret_value()),

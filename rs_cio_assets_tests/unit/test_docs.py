@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
+from dagster_graphql.schema import create_schema
+from graphql import parse, validate
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import lint_contract, load_contract
@@ -68,6 +70,14 @@ def test_the_analyst_s_example_feed_works(tmp_path: Path):
     contract = load_contract(folder)
     assert contract.feed("review_submitted").event_name == "Review Submitted"
     assert lint_contract(contract) == ()
+
+
+def test_the_operator_s_graphql_works():
+    """Each GraphQL example of the page "Operating" is valid by the schema of Dagster's own web server."""
+    examples = re.findall(r"```graphql\n(.*?)```", (PROJECT / "docs" / "operator.md").read_text(), re.DOTALL)
+    assert examples
+    schema = create_schema().graphql_schema
+    assert [error.message for example in examples for error in validate(schema, parse(example))] == []
 
 
 def test_every_reason_to_reject_a_row_is_explained():
