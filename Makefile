@@ -65,7 +65,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing the locked dependencies into .venv (once) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
