@@ -63,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=90, help="days of the backfill; 0: none")
     parser.add_argument("--customers", type=int, default=CUSTOMERS, help="new in the shop's first year")
+    parser.add_argument("--days-per-run", type=int, default=1, help="as RS_CIO_DAYS_PER_RUN")
     parser.add_argument("--json", type=Path, help="also write every figure here")
     parser.add_argument("--dagster-yaml", type=Path, help="in place of the sandbox's, to try settings")
     options = parser.parse_args()
@@ -71,6 +72,7 @@ def main() -> None:
         # Installed packages may have no bytecode (a read-only image): what is compiled is kept, as on a user's own machine.
         os.environ["PYTHONPYCACHEPREFIX"] = f"{folder}/pycache"
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["RS_CIO_DAYS_PER_RUN"] = str(options.days_per_run)
         bench = Bench(stack, Path(folder), options.days, options.customers, options.dagster_yaml)
         figures = {"empty day": bench.single(bench.empty_days), "day with rows": bench.single(bench.row_days)}
         for what, found in figures.items():

@@ -11,6 +11,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
+from rs_cio_assets.assets.partitions import backfill_policy
 from rs_cio_assets.automation import build_jobs, build_schedules, build_sensors
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
@@ -33,10 +34,11 @@ def build_definitions(
     settings = settings or load_settings()
     contract = contract or load_contract(settings.contract)
     daily = daily_partitions(settings.start_date)
+    policy = backfill_policy(settings.days_per_run)
     feeds = contract.enabled_feeds
     checks = build_checks(contract, has_canary=settings.canary)
     jobs = build_jobs(contract, checks)
-    by_day = [*(build_export(feed, contract, daily) for feed in feeds), *(build_feed(feed, contract, daily) for feed in feeds)]
+    by_day = [build(feed, contract, daily, policy) for build in (build_export, build_feed) for feed in feeds]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[

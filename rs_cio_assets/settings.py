@@ -129,6 +129,7 @@ class Settings(_Settings):
     store: str = Field(min_length=1, description="A local folder, or s3://bucket/prefix.")
     contract: Path | None = Field(default=None, description="A contract folder in place of the shipped one.")
     start_date: date = Field(description="First daily partition (UTC).")
+    days_per_run: int = Field(default=1, ge=1, le=100, description="Days that a backfill of assets puts into one run.")
     canary: Flag = Field(default=False, description="Checks that send two made-up people to the workspace and delete them.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings
@@ -140,6 +141,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_STORE": ("store",),
     "RS_CIO_CONTRACT": ("contract",),
     "RS_CIO_START_DATE": ("start_date",),
+    "RS_CIO_DAYS_PER_RUN": ("days_per_run",),
     "RS_CIO_CANARY": ("canary",),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},

@@ -7,6 +7,7 @@ from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetsDefinition,
+    BackfillPolicy,
     Config,
     DailyPartitionsDefinition,
     MaterializeResult,
@@ -49,7 +50,9 @@ class ExportConfig(Config):
         return accept
 
 
-def build_export(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition) -> AssetsDefinition:
+def build_export(
+    feed: Feed, contract: Contract, daily: DailyPartitionsDefinition, backfill_policy: BackfillPolicy | None = None
+) -> AssetsDefinition:
     """The asset `redshift/exports/<feed>`, by day, with its checks; *contract* has the lists of values that columns name.
 
     What would change what journeys see fails the check `contract` and stops the day: before a row is read where the view
@@ -62,6 +65,7 @@ def build_export(feed: Feed, contract: Contract, daily: DailyPartitionsDefinitio
         key=key,
         deps=[view_key(feed.name)],
         partitions_def=daily,
+        backfill_policy=backfill_policy,
         description=(
             f"One day's rows of {feed.view}, by {feed.time_column} in UTC, staged as Parquet with a manifest "
             f"(files, rows, fingerprint, when read).\n\n{feed.description}"

@@ -1,7 +1,8 @@
 """One asset per feed: a day's rows, delivered to Customer.io and acknowledged."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
+    BackfillPolicy,
     DailyPartitionsDefinition,
     MaterializeResult,
     ResourceParam,
@@ -48,7 +51,9 @@ _WHAT = {
 }
 
 
-def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition) -> AssetsDefinition:
+def build_feed(
+    feed: Feed, contract: Contract, daily: DailyPartitionsDefinition, backfill_policy: BackfillPolicy | None = None
+) -> AssetsDefinition:
     """The asset `customerio/feeds/<feed>`, by day, with its two blocking checks.
 
     A run sends what the ledger does not hold: new rows, and people whose content changed. Run twice, it sends nothing.
@@ -60,6 +65,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
         key=key,
         deps=[export_key(feed.name), *_earlier_feeds(feed, contract)],
         partitions_def=daily,
+        backfill_policy=backfill_policy,
         description=(
             f"One day's {what}, delivered to Customer.io and acknowledged. Only new or changed rows are sent; "
             f"a second run of the same day sends nothing.\n\n{feed.description}"
@@ -100,7 +106,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
                 contract, warehouse, store, customerio, track, context.run.run_id, Path(scratch), context.log.info
             )
             for day in context.partition_keys:
-                with failing_clearly(feed.name, day):
+                with recording_finished(context, reports, manifests), failing_clearly(feed.name, day):
                     options = config.options(context.run.tags, day, datetime.now(UTC).date())
                     manifests[day] = _manifest(store, feed, day)
                     if config.is_dry_run:
@@ -118,6 +124,20 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
             yield _rejections_result(feed, reports)
 
     return delivered_feed
+
+
+@contextmanager
+def recording_finished(
+    context: AssetExecutionContext, reports: Sequence[DeliveryReport], manifests: Mapping[str, Manifest]
+) -> Iterator[None]:
+    """In a run of many days, those delivered before one failed are materialized: 'failed and missing' leaves them out."""
+    try:
+        yield
+    except Exception:
+        for report in reports:
+            metadata = delivery_metadata(report, manifests[report.day])
+            context.log_event(AssetMaterialization(context.asset_key, partition=report.day, metadata=metadata))
+        raise
 
 
 def _earlier_feeds(feed: Feed, contract: Contract) -> list[AssetKey]:
