@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 import httpx
-from dagster import DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from rich.console import Console
@@ -40,8 +40,8 @@ from rs_cio_assets.settings import Settings, environment
 from rs_cio_assets.sync import create_views, days_between, sync_days
 
 SEED = 20_261_126
-REPEATS = 3  # days of each kind, done each way; the median is shown
-CUSTOMERS = 8_000  # new in the shop's first year: about 1,000 rows of all feeds on each of the last days
+REPEATS = 3
+CUSTOMERS = 8_000  # new in the shop's first year, as in the demo; 200,000 make about 1,000 rows of all feeds a day
 ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
 _LAUNCH = """
 mutation ($tags: [ExecutionTag!]) {
@@ -63,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=90, help="days of the backfill; 0: none")
     parser.add_argument("--customers", type=int, default=CUSTOMERS, help="new in the shop's first year")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="days of each kind, done each way (median); 0: none")
     parser.add_argument("--days-per-run", type=int, default=1, help="as RS_CIO_DAYS_PER_RUN")
     parser.add_argument("--json", type=Path, help="also write every figure here")
     parser.add_argument("--dagster-yaml", type=Path, help="in place of the sandbox's, to try settings")
@@ -73,8 +74,10 @@ def main() -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = f"{folder}/pycache"
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["RS_CIO_DAYS_PER_RUN"] = str(options.days_per_run)
-        bench = Bench(stack, Path(folder), options.days, options.customers, options.dagster_yaml)
-        figures = {"empty day": bench.single(bench.empty_days), "day with rows": bench.single(bench.row_days)}
+        bench = Bench(stack, Path(folder), options)
+        figures = {}
+        if options.repeats:
+            figures = {"empty day": bench.single(bench.empty_days), "day with rows": bench.single(bench.row_days)}
         for what, found in figures.items():
             click.echo(f"\n{what}: {', '.join(f'{name} {value:,}' for name, value in found.items())}")
         if options.days:
@@ -87,18 +90,18 @@ def main() -> None:
 class Bench:
     """The running sandbox with a shop in it, and the two kinds of days."""
 
-    def __init__(self, stack: ExitStack, home: Path, days: int, customers: int, dagster_yaml: Path | None) -> None:
-        self._stack, self._home = stack, home
+    def __init__(self, stack: ExitStack, home: Path, options: argparse.Namespace) -> None:
+        self._home, self._repeats = home, options.repeats
         self._today = datetime.now(UTC).date()
-        age_days = days + 2 * REPEATS + 2
-        self.sandbox = _started(stack, home, dagster_yaml)
+        age_days = options.days + 2 * self._repeats + 2
+        self.sandbox = _started(stack, home, options.dagster_yaml)
         self.settings, self.instance = self.sandbox.settings, self.sandbox.instance
         self.contract = load_contract(self.settings.contract)
         self.defs = build_definitions(self.settings, self.contract)
         shop = ensure_shop(
             self.settings.redshift,
             today=self._today,
-            customers=customers,
+            customers=options.customers,
             seed=SEED,
             age_days=age_days,
             on_progress=lambda _: None,
@@ -106,10 +109,10 @@ class Bench:
         )
         _require(create_views(self.defs, self.instance).is_success, "views")
         before_the_shop = shop.opened_on - timedelta(days=40)
-        first, *self.empty_days = days_between(before_the_shop, before_the_shop + timedelta(days=2 * REPEATS))
+        first, *self.empty_days = days_between(before_the_shop, before_the_shop + timedelta(days=2 * self._repeats))
         self._launched(first)  # the code server has its definitions, and Python its bytecode
-        self.row_days = self._until_yesterday(2 * REPEATS, end=1)
-        self.backfill_days = self._until_yesterday(days, end=1 + 2 * REPEATS)
+        self.row_days = self._until_yesterday(2 * self._repeats, end=1)
+        self.backfill_days = self._until_yesterday(options.days, end=1 + 2 * self._repeats)
 
     def _until_yesterday(self, count: int, end: int) -> list[str]:
         last = self._today - timedelta(days=end)
@@ -119,8 +122,8 @@ class Bench:
         """Medians of one day's seconds: engines alone, in process, launched through the daemon."""
         work = self._own_work(days)
         ours, rows = [seconds for seconds, _ in work], [rows for _, rows in work]
-        in_process = [_seconds(lambda d=day: self._in_process(self.defs, d)) for day in days[:REPEATS]]
-        launched = [self._launched(day) for day in days[REPEATS:]]
+        in_process = [_seconds(lambda d=day: self._in_process(d)) for day in days[: self._repeats]]
+        launched = [self._launched(day) for day in days[self._repeats :]]
         return {
             "rows": round(statistics.median(rows)),
             "own work (s)": _median(ours),
@@ -142,8 +145,8 @@ class Bench:
                 took.append((time.monotonic() - started, rows))
             return took
 
-    def _in_process(self, defs: Definitions, day: str) -> None:
-        (outcome,) = sync_days(defs, self.instance, [day], reason="bench")
+    def _in_process(self, day: str) -> None:
+        (outcome,) = sync_days(self.defs, self.instance, [day], reason="bench")
         _require(outcome.is_success, day, outcome.failures)
 
     def _launched(self, day: str) -> tuple[float, float, float]:
