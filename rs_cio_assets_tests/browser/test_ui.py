@@ -209,6 +209,7 @@ def launch_fortnight(shown: Shown, page: Page, *, only_failed_and_missing: bool)
     return launched.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
 
 
+@pytest.mark.timeout(2_400)
 def test_a_fortnight_is_backfilled_cancelled_and_finished_later(shown: Shown, page: Page):
     """Fourteen days launched, watched, cancelled; then only failed and missing of the same: all there, nothing sent twice."""
     page.goto(f"{shown.dagster_url}/runs/b/{launch_fortnight(shown, page, only_failed_and_missing=False)}")
