@@ -39,9 +39,9 @@ costs: $(INSTALLED) ## What the checks cost: seconds and App API requests for 10
 	@$(BIN)/python -m benchmarks.checks
 	@$(BIN)/python -m benchmarks.segment_parity
 
-overhead: $(INSTALLED) ## Dagster's share of a day, and a backfill of 90 days beside its own work (DAYS=90 DAYS_PER_RUN=1)
+overhead: $(INSTALLED) ## Dagster's share of a day, and a backfill of 90 days beside its own work (DAYS=90 DAYS_PER_RUN=1 WAY=job|assets|process)
 	@$(BIN)/python -m benchmarks.overhead --days 0 --customers 200000
-	@$(BIN)/python -m benchmarks.overhead --repeats 0 $(if $(DAYS),--days $(DAYS)) $(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN))
+	@$(BIN)/python -m benchmarks.overhead --repeats 0 $(if $(DAYS),--days $(DAYS)) $(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(WAY),--way $(WAY))
 
 check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
 	@$(BIN)/ruff format --check .
