@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test bench costs check format lock clean
+.PHONY: help demo dev advance test bench costs overhead check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side wit
 costs: $(INSTALLED) ## What the checks cost: seconds and App API requests for 100,000 people; a segment of a million members
 	@$(BIN)/python -m benchmarks.checks
 	@$(BIN)/python -m benchmarks.segment_parity
+
+overhead: $(INSTALLED) ## Dagster's share of a day, and a backfill of 90 days beside its own work (DAYS=90 DAYS_PER_RUN=1 WAY=job|assets|process)
+	@$(BIN)/python -m benchmarks.overhead --days 0 --customers 200000
+	@$(BIN)/python -m benchmarks.overhead --repeats 0 $(if $(DAYS),--days $(DAYS)) $(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(WAY),--way $(WAY))
 
 check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
 	@$(BIN)/ruff format --check .
@@ -65,7 +69,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing the locked dependencies into .venv (once) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@

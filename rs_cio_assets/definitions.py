@@ -43,7 +43,7 @@ def build_definitions(
     feeds = contract.enabled_feeds
     checks = build_checks(contract, has_canary=settings.canary, lateness_days=settings.lateness_days)
     jobs = build_jobs(contract, checks)
-    by_day = [*(build_export(feed, contract, daily) for feed in feeds), *(build_feed(feed, contract, daily) for feed in feeds)]
+    by_day = [build(feed, contract, daily) for build in (build_export, build_feed) for feed in feeds]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[

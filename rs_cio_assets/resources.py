@@ -1,6 +1,7 @@
 """Settings to the things that assets and checks call: the warehouse, the store, Customer.io.
 
-Nothing here opens a connection; AWS clients come from dagster-aws so that one credential chain serves all.
+Nothing here opens a connection; AWS clients come from dagster-aws so that one credential chain serves all. It is imported on
+first use: every run is a process of its own, and a local store with a password needs none of it.
 """
 
 from __future__ import annotations
@@ -8,9 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-
-from dagster_aws.s3 import S3Resource
-from dagster_aws.secretsmanager import SecretsManagerResource
 
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import open_store
@@ -22,11 +20,18 @@ def resources_for(settings: Settings) -> dict[str, Any]:
     aws_region = settings.redshift.aws_region
 
     def read_secret(secret_id: str) -> Mapping[str, str]:
+        from dagster_aws.secretsmanager import SecretsManagerResource  # noqa: PLC0415 - slow to import
+
         client = SecretsManagerResource(region_name=aws_region).get_client()
         return json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
 
+    def s3_client() -> Any:
+        from dagster_aws.s3 import S3Resource  # noqa: PLC0415 - slow to import
+
+        return S3Resource(region_name=aws_region).get_client()
+
     return {
         "warehouse": Warehouse(settings.redshift, secret=read_secret),
-        "store": open_store(settings.store, s3_client=S3Resource(region_name=aws_region).get_client),
+        "store": open_store(settings.store, s3_client=s3_client),
         "customerio": settings.customerio,
     }

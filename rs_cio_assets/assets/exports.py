@@ -80,7 +80,7 @@ def build_export(feed: Feed, contract: Contract, daily: DailyPartitionsDefinitio
         days, accepted = list(context.partition_keys), frozenset(config.accept)
         with failing_clearly(feed.name, _label(days)):
             with warehouse.session() as session:
-                view = _view_state(session, feed, store)
+                view = view_state(session, feed, store)
                 is_stopped = view.difference.is_blocking or bool(blocking_findings(feed, view, (), accepted))
                 manifests = (
                     {}
@@ -120,7 +120,8 @@ def _label(days: list[str]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _view_state(session: Session, feed: Feed, store: Store) -> ViewState:
+def view_state(session: Session, feed: Feed, store: Store) -> ViewState:
+    """How the view stands beside the contract, before a row of it is read."""
     columns = describe_view(session, feed)
     return ViewState(
         difference=compare_columns(feed, columns),

@@ -1,9 +1,11 @@
 """One asset per feed: a day's rows, delivered to Customer.io and acknowledged."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dagster import (
     AssetCheckResult,
@@ -11,6 +13,7 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
     DailyPartitionsDefinition,
@@ -95,8 +98,7 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
     ) -> Iterator[MaterializeResult | AssetCheckResult | AssetObservation]:
         reports: list[DeliveryReport] = []
         previews: list[Preview] = []
-        manifests: dict[str, Manifest] = {}
-        late: dict[str, LateArrivals] = {}
+        finished: dict[str, dict[str, Any]] = {}  # what each delivered day says
         before = delivered_days(context.instance, feed.name, context.partition_keys)
         steps_back = is_backfill(context.run.tags, min(context.partition_keys), datetime.now(UTC).date())
         with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio, is_backfill=steps_back) as track:
@@ -104,29 +106,39 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
                 contract, warehouse, store, customerio, track, context.run.run_id, Path(scratch), context.log.info
             )
             for day in context.partition_keys:
-                with failing_clearly(feed.name, day):
+                with recording_finished(context, finished), failing_clearly(feed.name, day):
                     options = config.options(context.run.tags, day, datetime.now(UTC).date())
-                    manifests[day] = _manifest(store, feed, day)
+                    manifest = _manifest(store, feed, day)
                     if config.is_dry_run:
-                        previews.append(around.preview(feed, manifests[day], options, rows=0))
+                        previews.append(around.preview(feed, manifest, options, rows=0))
                         yield AssetObservation(key, partition=day, metadata=preview_metadata(previews[-1]))
                         continue
-                    report = around.deliver(feed, manifests[day], options)
-                    late[day] = _late(feed, manifests[day], before.get(day), store, Path(scratch))
+                    report = around.deliver(feed, manifest, options)
+                    late = _late(feed, manifest, before.get(day), store, Path(scratch))
                 context.log.info(_sentence(report))
-                if late[day].rows:
-                    context.log.info(
-                        f"{feed.name} {day}: {late[day].rows:,} rows arrived late, by up to {late[day].largest_h:.1f} h"
-                    )
+                if late.rows:
+                    context.log.info(f"{feed.name} {day}: {late.rows:,} rows arrived late, by up to {late.largest_h:.1f} h")
                 reports.append(report)
+                finished[day] = delivery_metadata(report, manifest, late)
         if config.is_dry_run:
             yield from _dry_results(previews)
         else:
-            yield materialized(context, {r.day: delivery_metadata(r, manifests[r.day], late[r.day]) for r in reports})
+            yield materialized(context, finished)
             yield _rows_result(reports)
             yield _rejections_result(feed, reports)
 
     return delivered_feed
+
+
+@contextmanager
+def recording_finished(context: AssetExecutionContext, finished: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """In a run of many days, those delivered before one failed are materialized: 'failed and missing' leaves them out."""
+    try:
+        yield
+    except Exception:
+        for day, metadata in finished.items():
+            context.log_event(AssetMaterialization(context.asset_key, partition=day, metadata=metadata))
+        raise
 
 
 def _earlier_feeds(feed: Feed, contract: Contract) -> list[AssetKey]:

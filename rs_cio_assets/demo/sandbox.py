@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,10 +55,13 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(home: Path, ports: Ports, console: Console, *, contract: Path | None = None) -> Iterator[Sandbox]:
+def sandbox(
+    home: Path, ports: Ports, console: Console, *, contract: Path | None = None, dagster_yaml: Path | None = None
+) -> Iterator[Sandbox]:
     """The two stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
 
-    *contract* is a contract's folder in place of that of the environment.
+    *contract* is a contract's folder in place of that of the environment, *dagster_yaml* the instance's settings in place of the
+    shipped ones.
     Raises: ConfigurationError when a port is taken or a process does not start.
     """
     if environment({}).get("RS_CIO_MODE", "sandbox") != "sandbox":
@@ -69,7 +73,7 @@ def sandbox(home: Path, ports: Ports, console: Console, *, contract: Path | None
         raise ConfigurationError("there is no workspace.yaml here", next_step="run the command in the project's folder")
     ports.require_free()
     console.print("[bold]1/5[/] Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)")
-    dagster_home = _dagster_home(home)
+    dagster_home = _dagster_home(home, dagster_yaml)
     environ = environment(
         {
             "REDSHIFT_PORT": str(ports.redshift),
@@ -120,11 +124,12 @@ def _dagster_dev(port: int) -> list[str]:
     return [python, "-m", "rs_cio_assets.sandbox.guard", *dagster]
 
 
-def _dagster_home(home: Path) -> Path:
+def _dagster_home(home: Path, dagster_yaml: Path | None) -> Path:
     folder = (home / "dagster").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    shipped = importlib.resources.files("rs_cio_assets.sandbox").joinpath("dagster.yaml").read_text()
-    (folder / "dagster.yaml").write_text(shipped)
+    source = dagster_yaml or importlib.resources.files("rs_cio_assets.sandbox").joinpath("dagster.yaml")
+    storage = {"module": "rs_cio_assets.sandbox.dagster_storage", "class": "SandboxStorage", "config": {"base_dir": str(folder)}}
+    (folder / "dagster.yaml").write_text(f"{source.read_text()}storage:\n  custom: {json.dumps(storage)}\n")
     return folder
 
 

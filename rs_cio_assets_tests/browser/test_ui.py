@@ -12,11 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
+from dagster import DagsterInstance
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from rs_cio_assets.contract import load_contract
+from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.contract import FeedKind, load_contract
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets_tests.demo_process import PROJECT, DemoFolder
 from rs_cio_assets_tests.pipeline import run_sql
@@ -26,6 +29,7 @@ SCREENSHOTS = PROJECT / "build" / "screenshots"
 TODAY = datetime.now(UTC).date()
 DAY = (TODAY - timedelta(days=2)).isoformat()
 UI_TIMEOUT_MS = 20_000
+FORTNIGHT_TIMEOUT_MS = 900_000  # fourteen runs, two at a time, on a machine that does other things too
 BACKFILL_TIMEOUT_MS = 180_000  # the daemon looks at backfills twice a minute
 ZOOM_STEPS = 6  # the whole graph at once: what is out of sight is not drawn
 
@@ -212,6 +216,69 @@ def test_a_range_of_days_is_backfilled_from_the_job(shown: Shown, page: Page):
     for day in (first, last):
         page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
         expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
+
+
+FORTNIGHT = [(TODAY - timedelta(days=n)).isoformat() for n in range(20, 6, -1)]  # days that the demo did not sync one by one
+
+
+def launch_fortnight(shown: Shown, page: Page, *, only_failed_and_missing: bool) -> str:
+    """Launch the fortnight from the job's page; the backfill's id."""
+    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("input[type=text]").first.fill(f"[{FORTNIGHT[0]}...{FORTNIGHT[-1]}]")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_text("14 partitions", exact=True)).to_be_visible()
+    if only_failed_and_missing:
+        dialog.get_by_text("Backfill only failed and missing partitions within selection").click()
+        keep(page, "fortnight-again-dialog")
+    with page.expect_response(lambda r: "launchPartitionBackfill" in (r.request.post_data or "")) as launched:
+        dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
+    return launched.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2_400)
+def test_a_fortnight_is_backfilled_cancelled_and_finished_later(shown: Shown, page: Page):
+    """Fourteen days launched, watched, cancelled; then only failed and missing of the same: all there, nothing sent twice."""
+    page.goto(f"{shown.dagster_url}/runs/b/{launch_fortnight(shown, page, only_failed_and_missing=False)}")
+    expect(visible(page, re.compile(r"^[1-9]\d*% completed$"))).to_be_visible(timeout=FORTNIGHT_TIMEOUT_MS)
+    keep(page, "fortnight-watched")
+    page.locator("button").filter(has=page.get_by_label("expand_more")).last.click()
+    page.get_by_role("menuitem", name="Cancel backfill").click()
+    keep(page, "fortnight-cancel-dialog")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel backfill").click()
+    expect(visible(page, re.compile("^Canceled$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    keep(page, "fortnight-cancelled")
+    assert synced_days(shown) < set(FORTNIGHT)
+
+    page.goto(f"{shown.dagster_url}/runs/b/{launch_fortnight(shown, page, only_failed_and_missing=True)}")
+    expect(visible(page, "100% completed")).to_be_visible(timeout=FORTNIGHT_TIMEOUT_MS)
+    keep(page, "fortnight-finished")
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={FORTNIGHT[0]}")
+    expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "fortnight-partitions")
+    assert synced_days(shown) == set(FORTNIGHT)
+    counts = httpx.get(f"{shown.customerio_url.rstrip('/')}/sandbox/counts").json()["by_day"]
+    for feed in load_contract().feeds_of(FeedKind.EVENT):
+        held = sum(row["events"] for row in counts if row["name"] == feed.event_name and row["day"] in FORTNIGHT)
+        assert acknowledged(shown, feed.name) == (held, held), feed.name
+
+
+def synced_days(shown: Shown) -> set[str]:
+    """Days of the fortnight that every export and feed has: what the UI goes by, even if a run was cancelled at its end."""
+    keys = [key(feed.name) for feed in load_contract().enabled_feeds for key in (export_key, feed_key)]
+    with DagsterInstance.from_config(str(shown.folder / ".rs_cio" / "dagster")) as instance:
+        return set(FORTNIGHT).intersection(*(instance.get_materialized_partitions(key) for key in keys))
+
+
+def acknowledged(shown: Shown, feed: str) -> tuple[int, int]:
+    """Acknowledgements of the fortnight in the ledger, and how many rows they are of: twice the same row is a second delivery."""
+    days = [shown.folder / ".rs_cio" / "store" / "ledger" / feed / day for day in FORTNIGHT]
+    if files := [str(path) for day in days for path in day.glob("*.parquet")]:
+        counted = duckdb.execute("SELECT count(*), count(DISTINCT row_key) FROM read_parquet($1)", [files]).fetchone()
+        return counted or (0, 0)
+    return 0, 0
 
 
 def test_a_backfill_that_would_start_a_campaign_says_so_on_the_run_s_page(shown: Shown, page: Page):
