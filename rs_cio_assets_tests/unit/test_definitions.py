@@ -48,6 +48,7 @@ STANDING = {  # check, as the README writes it -> the checks and the feeds they 
     "identities_agree": {("identities_agree", PEOPLE)},
     "logic_<query>": {(f"logic_{logic.name}", logic.feed) for logic in CONTRACT.logic},
     "fresh": {("fresh", feed) for feed in (PEOPLE, ORDERS, CHECKOUTS)},
+    "older_days_are_as_delivered": {("older_days_are_as_delivered", feed) for feed in FEEDS},
     "latency": {("latency", feed) for feed in FEEDS},
     "segment_<segment>": {(f"segment_{segment.name}", PEOPLE) for segment in CONTRACT.segments},
     "<journey>_reaches_nobody_it_must_not": {
@@ -180,6 +181,7 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
         "checks_after_sync",
         "readiness_after_checks",
         "alerts",
+        "late_data",
     }
     assert {found.default_status.value for found in automation} == {"STOPPED"}
     assert all(found.description for found in automation)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rs_cio_assets.assets.metadata import delivery_metadata
-from rs_cio_assets.delivery import DeliveryReport
+from rs_cio_assets.delivery import DeliveryReport, LateArrivals
 from rs_cio_assets.store import Fingerprint, Manifest
 from rs_cio_assets.summary import FeedTotals, add_up, checks_table, feeds_table
 from rs_cio_assets.sync import CheckOutcome, JobOutcome, Materialization
@@ -29,7 +29,8 @@ def materialization(feed: str, day: str, seconds: float = 0.5, **counts: int) ->
     """What the feed's asset says after delivering a day: the product's own metadata of a report."""
     report = DeliveryReport(feed=feed, day=day, rows=sum(counts.values()), seconds=seconds, **counts)
     manifest = Manifest(feed, day, f"cio_export.{feed}", Fingerprint(report.rows, None, "x"), report.rows, (), (), READ_AT)
-    metadata = {name: getattr(value, "value", value) for name, value in delivery_metadata(report, manifest).items()}
+    said = delivery_metadata(report, manifest, LateArrivals())
+    metadata = {name: getattr(value, "value", value) for name, value in said.items()}
     return Materialization(AssetKey(["customerio", "feeds", feed]), day, metadata)
 
 
