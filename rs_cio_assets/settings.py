@@ -151,8 +151,9 @@ class Settings(_Settings):
     automation: Flag = Field(default=False, description="Schedules and sensors run without being turned on in the UI.")
     sync_cron: str = Field(default="0 5 * * *", description="When yesterday is synced (UTC): after the warehouse's load.")
     checks_cron: str = Field(default="0 6 * * *", description="When the checks run (UTC): after the sync.")
-    # An event that is held comes due at most 72 h and 5 min after it happened; its row must still be staged by then.
-    staged_days: int = Field(default=7, ge=4, description="Staged rows go so many days after they were read.")
+    # An event that is held comes due at most 72 h and 5 min after it happened; its row must still be staged by then. Fifteen days
+    # are what the checks that read back look at unless told otherwise.
+    staged_days: int = Field(default=15, ge=4, description="Staged rows go so many days after they were read.")
     rejections_days: int = Field(default=90, ge=1, description="Rejected rows go so many days after they were last seen.")
     redshift: RedshiftSettings
     customerio: CustomerioSettings

@@ -92,9 +92,9 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition], settings: Settin
         run_status=DagsterRunStatus.SUCCESS,
         monitored_jobs=[by_name[SYNC_DAY]],
         request_job=by_name[CHECKS],
-        default_status=status,
-        description="Runs the checks after sync_day of today or yesterday succeeded. Backfills do not start them: their days "
-        "would ask Customer.io for the same things many times over; nor does the hourly sync of today.",
+        default_status=DefaultSensorStatus.STOPPED,  # also where RS_CIO_AUTOMATION is on: it is in place of checks_daily
+        description="In place of checks_daily: runs the checks after sync_day of today or yesterday succeeded. Not after backfills, "
+        "whose days would ask Customer.io for the same things many times over, nor after the hourly sync of today.",
     )
     def checks_after_sync(context: RunStatusSensorContext) -> RunRequest | SkipReason:
         return request_after(context.dagster_run.run_id, context.dagster_run.tags, datetime.now(UTC).date())

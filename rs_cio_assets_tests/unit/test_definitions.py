@@ -189,9 +189,11 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
 
 
 def test_one_variable_turns_all_of_them_on():
-    """A deployment that declares its automation runs all of it, without a click for each."""
+    """A deployment that declares its automation runs it without a click for each; the checks by their schedule alone."""
     repository = build_definitions(load_settings({"RS_CIO_AUTOMATION": "true"}), CONTRACT).get_repository_def()
-    assert {found.default_status.value for found in (*repository.schedule_defs, *repository.sensor_defs)} == {"RUNNING"}
+    automation = [*repository.schedule_defs, *repository.sensor_defs]
+    stopped = [found.name for found in automation if found.default_status.value == "STOPPED"]
+    assert stopped == ["checks_after_sync"], "it is in place of checks_daily"
 
 
 @pytest.mark.parametrize("variable", ["RS_CIO_SYNC_CRON", "RS_CIO_CHECKS_CRON"])
