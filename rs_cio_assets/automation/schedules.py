@@ -93,7 +93,7 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition], settings: Settin
         monitored_jobs=[by_name[SYNC_DAY]],
         request_job=by_name[CHECKS],
         default_status=DefaultSensorStatus.STOPPED,  # also where RS_CIO_AUTOMATION is on: it is in place of checks_daily
-        description="In place of checks_daily: runs the checks after sync_day of today or yesterday succeeded. Not after backfills, "
+        description="In place of checks_daily: runs them after sync_day of today or yesterday succeeded. Not after backfills, "
         "whose days would ask Customer.io for the same things many times over, nor after the hourly sync of today.",
     )
     def checks_after_sync(context: RunStatusSensorContext) -> RunRequest | SkipReason:
