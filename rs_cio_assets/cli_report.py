@@ -7,20 +7,13 @@ from pathlib import Path
 
 import click
 
-from rs_cio_assets.settings import SANDBOX_HOME
+from rs_cio_assets.cli_delivery import dagster_home_option
 
 
 @click.command()
 @click.option("--html", "is_html", is_flag=True, help="Write HTML in place of Markdown.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; default: the terminal.")
-@click.option(
-    "--dagster-home",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="DAGSTER_HOME",
-    default=SANDBOX_HOME / "dagster",
-    show_default="DAGSTER_HOME, else .rs_cio/dagster",
-    help="Dagster's instance, which knows what the checks said.",
-)
+@dagster_home_option
 def report(*, is_html: bool, output: Path | None, dagster_home: Path) -> None:
     """The implementation checklist, line by line, each with the checks that prove it and when they ran.
 
