@@ -19,6 +19,7 @@ from dagster import (
     build_sensor_context,
 )
 from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
 from rs_cio_assets.automation import CHECKS, SYNC_DAY
@@ -28,7 +29,7 @@ from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.sync import QUIET
-from rs_cio_assets_tests.pipeline import run_sql
+from rs_cio_assets_tests.pipeline import run_assets, run_sql
 from rs_cio_assets_tests.staging import contract_of, feed_of
 
 SCHEMA = "late"
@@ -109,6 +110,12 @@ class LateShop:
         keys = [key(feed.name) for feed in feeds or self.contract.feeds for key in (export_key, feed_key)]
         return self._execute(keys, day, {"rs_cio/reason": "late_data", **tags})
 
+    def sync_range(self, first: str, last: str) -> ExecuteInProcessResult:
+        """Somebody runs a range of days of all feeds in one run."""
+        keys = [key(feed.name) for feed in self.contract.feeds for key in (export_key, feed_key)]
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last, "rs_cio/reason": "late_data"}
+        return run_assets(self.defs, self.instance, keys, tags=tags)
+
     def start(self, *feeds: Feed, status: DagsterRunStatus = DagsterRunStatus.STARTED, **tags: str) -> DagsterRun:
         """A run that is recorded as *status* and does nothing by itself."""
         keys = [key(feed.name) for feed in feeds for key in (export_key, feed_key)]
@@ -179,11 +186,7 @@ class LateShop:
         return {feed: "PASSED" if e.passed else e.severity.value for feed, e in found.items()}
 
     def _execute(self, keys: Sequence[AssetKey], day: str, tags: Mapping[str, str]) -> ExecuteInProcessResult:
-        checks = {key for key in self.job.asset_layer.asset_graph.asset_check_keys if key.asset_key in keys}
-        job = self.job.get_subset(asset_selection=set(keys), asset_check_selection=checks)
-        return job.execute_in_process(
-            instance=self.instance, partition_key=day, tags=dict(tags), raise_on_error=False, run_config=QUIET
-        )
+        return run_assets(self.defs, self.instance, keys, day=day, tags=tags)
 
 
 def feeds_of(request: RunRequest) -> list[str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import redshift_connector
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 
+from rs_cio_assets.automation import SYNC_DAY
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.settings import Settings
-from rs_cio_assets.sync import JobOutcome, create_views, failures, read_back, sync_days
+from rs_cio_assets.sync import QUIET, JobOutcome, create_views, failures, read_back, sync_days
 
 
 class Pipeline:
@@ -53,6 +54,23 @@ class Pipeline:
     def counts(self) -> dict[str, Any]:
         """What the Customer.io stand-in holds."""
         return httpx.get(f"{self.settings.customerio.app_url}/sandbox/counts", timeout=30).json()
+
+
+def run_assets(
+    defs: Definitions,
+    instance: DagsterInstance,
+    keys: Sequence[AssetKey],
+    *,
+    day: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+) -> ExecuteInProcessResult:
+    """One run of these assets with the checks that run within them, as sync_day has it: none of those that stand on their own."""
+    job = defs.resolve_job_def(SYNC_DAY)
+    checks = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key in keys}
+    return job.get_subset(asset_selection=set(keys), asset_check_selection=checks).execute_in_process(
+        instance=instance, partition_key=day, tags=dict(tags or {}), raise_on_error=False, run_config=dict(run_config or QUIET)
+    )
 
 
 @contextmanager

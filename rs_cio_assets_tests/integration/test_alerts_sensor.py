@@ -342,7 +342,7 @@ def test_holds_are_told_before_they_pass_and_when_nobody_delivered_them(desk: De
     over, late = sorted(desk.tick(), key=lambda told: told["state"], reverse=True)
     assert (over["state"], over["kind"], late["state"], late["days"]) == ("over", "hold", "new", [day(4)])
     assert late["what"].startswith("2 rows are still held")
-    assert late["next_step"] == "run sync_day for that day: it delivers them as history"
+    assert late["next_step"] == "turn on the sensor late_data, or run sync_day for that day: both deliver them as history"
 
 
 def test_rows_near_72_hours_are_told_by_the_latency_check_s_own_numbers(desk: Desk):

@@ -14,6 +14,7 @@ from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets.sync import days_between, failures
+from rs_cio_assets_tests.pipeline import run_assets
 from rs_cio_assets_tests.staging import contract_of, feed_of, stage
 
 FIRST = (datetime.now(UTC) - timedelta(days=12)).date()
@@ -30,16 +31,9 @@ def stage_day(settings: Settings, day: str, scratch: Path) -> None:
 
 def run(settings: Settings, instance: DagsterInstance) -> ExecuteInProcessResult:
     """One run of the three days."""
-    return (
-        build_definitions(settings, contract_of(ORDERS))
-        .resolve_implicit_global_asset_job_def()
-        .execute_in_process(
-            instance=instance,
-            asset_selection=[feed_key("orders")],
-            tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
-            raise_on_error=False,
-        )
-    )
+    defs = build_definitions(settings, contract_of(ORDERS))
+    tags = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]}
+    return run_assets(defs, instance, [feed_key("orders")], tags=tags)
 
 
 def test_a_day_that_fails_leaves_the_days_before_it_materialized(customerio: CustomerioStandIn, tmp_path: Path):

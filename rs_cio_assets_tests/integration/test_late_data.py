@@ -27,10 +27,9 @@ def empty(settings: Settings) -> Iterator[LateShop]:
 def shop(empty: LateShop) -> LateShop:
     """One person, an order on each of three days, all delivered."""
     empty.load(FOLK, **at(OLDEST))
-    assert empty.sync(OLDEST, FOLK).success
     for number, day in enumerate((OLDEST, DAY, OTHER)):
         empty.order(f"O{number}", day)
-        assert empty.sync(day, ORDERS).success
+    assert empty.sync_range(OLDEST, OTHER).success
     return empty
 
 

@@ -17,6 +17,7 @@ from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets.sync import failures
+from rs_cio_assets_tests.pipeline import run_assets
 from rs_cio_assets_tests.staging import contract_of, feed_of, stage
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()  # older than yesterday, its end younger than 72 hours
@@ -37,13 +38,8 @@ class Runs:
 
     def run(self, **config: Any) -> ExecuteInProcessResult:
         """Materialize the feed's day with this run config."""
-        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance,
-            asset_selection=[feed_key("orders")],
-            partition_key=DAY,
-            run_config={"ops": {"customerio__feeds__orders": {"config": config}}},
-            raise_on_error=False,
-        )
+        run_config = {"ops": {"customerio__feeds__orders": {"config": config}}}
+        return run_assets(self.defs, self.instance, [feed_key("orders")], day=DAY, run_config=run_config)
 
     def events(self) -> int:
         """Events that Customer.io holds."""
