@@ -37,7 +37,7 @@ from rs_cio_assets.demo.sandbox import Sandbox
 from rs_cio_assets.sandbox.processes import ManagedProcess, answers_http, command_line
 from rs_cio_assets.sandbox.shop import ensure_shop
 from rs_cio_assets.settings import Settings, environment
-from rs_cio_assets.sync import create_views, days_between, sync_days
+from rs_cio_assets.sync import backfill_days, create_views, days_between, sync_days
 
 SEED = 20_261_126
 REPEATS = 3
@@ -175,7 +175,11 @@ class Bench:
         own_s = sum(seconds for seconds, _ in work)
         started_at = time.time()
         if self._way == "process":
-            outcomes = list(sync_days(self.defs, self.instance, days, reason="bench", days_per_run=self._days_per_run))
+            feeds = [feed.name for feed in self.contract.enabled_feeds]
+            config = {"on_backfill": "accept"}
+            outcomes = list(
+                backfill_days(self.defs, self.instance, dict.fromkeys(days, feeds), config, days_per_run=self._days_per_run)
+            )
             _require(all(outcome.is_success for outcome in outcomes), "backfill")
             found = RunsFilter(run_ids=[outcome.run_id for outcome in outcomes])
         else:

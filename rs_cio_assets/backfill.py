@@ -60,7 +60,7 @@ class BackfilledDay:
     @property
     def is_good(self) -> bool:
         """True when the run succeeded and no check failed that is more than a warning."""
-        return self.outcome.is_success and all(check.is_passed or not check.is_error for check in self.outcome.checks)
+        return self.outcome.is_good
 
     @property
     def feeds(self) -> list[FeedTotals]:
@@ -171,11 +171,17 @@ def look_at(
 
 
 def run_backfill(
-    settings: Settings, contract: Contract, instance: DagsterInstance, days: Mapping[str, Sequence[str]], on_backfill: str
+    settings: Settings,
+    contract: Contract,
+    instance: DagsterInstance,
+    days: Mapping[str, Sequence[str]],
+    on_backfill: str,
+    days_per_run: int,
 ) -> Iterator[BackfilledDay]:
-    """One run for each of *days* with its feeds, newest first. A failed one stops no other; Ctrl-C raises KeyboardInterrupt."""
+    """Runs of *days* with their feeds, newest first. A failed day stops no other; Ctrl-C raises KeyboardInterrupt."""
     defs = build_definitions(settings, contract)
-    return map(BackfilledDay, backfill_days(defs, instance, days, {"on_backfill": on_backfill}))
+    config = {"on_backfill": on_backfill}
+    return map(BackfilledDay, backfill_days(defs, instance, days, config, days_per_run=days_per_run))
 
 
 def _contiguous(newest_first: Sequence[str]) -> Iterator[list[str]]:

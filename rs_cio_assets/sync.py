@@ -63,6 +63,11 @@ class JobOutcome:
     failures: tuple[str, ...]
 
     @property
+    def is_good(self) -> bool:
+        """True when the run succeeded and no check failed that is more than a warning."""
+        return self.is_success and all(check.is_passed or not check.is_error for check in self.checks)
+
+    @property
     def label(self) -> str:
         """The run's days for people."""
         return self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}" if self.days else self.job
@@ -116,16 +121,44 @@ def sync_days(
 
 
 def backfill_days(
-    defs: Definitions, instance: DagsterInstance, days: Mapping[str, Sequence[str]], config: Mapping[str, Any]
+    defs: Definitions,
+    instance: DagsterInstance,
+    days: Mapping[str, Sequence[str]],
+    config: Mapping[str, Any],
+    *,
+    days_per_run: int = 1,
 ) -> Iterator[JobOutcome]:
-    """One run for each of *days* with its feeds, export and delivery, newest first as in `sync_days`, and Ctrl-C as there.
+    """Runs of *days* with their feeds, export and delivery, newest first as in `sync_days`, and Ctrl-C as there.
 
-    *config* is that of each feed (`FeedConfig`).
+    A run has at most *days_per_run* days, contiguous and of the same feeds. One of several that does not go well is followed by
+    a run of each of its days, which tells what is wrong with which; what it had delivered is unchanged there. *config* is that
+    of each feed (`FeedConfig`).
     """
-    for day in sorted(days, reverse=True):
-        assets = tuple(key(feed) for feed in days[day] for key in (export_key, feed_key))
+
+    def run(chunk: Sequence[str]) -> JobOutcome:
+        assets = tuple(key(feed) for feed in days[chunk[0]] for key in (export_key, feed_key))
         tags = {REASON_TAG: BACKFILL, PRIORITY_TAG: BEHIND_LIVE}
-        yield _run(defs, instance, SYNC_DAY, days=(day,), tags=tags, assets=assets, config=config)
+        return _run(defs, instance, SYNC_DAY, days=tuple(sorted(chunk)), tags=tags, assets=assets, config=config)
+
+    for chunk in _alike(days, days_per_run):
+        outcome = run(chunk)
+        if len(chunk) == 1 or outcome.is_good:
+            yield outcome
+        else:
+            yield from (run([day]) for day in chunk)
+
+
+def _alike(days: Mapping[str, Sequence[str]], most: int) -> Iterator[list[str]]:
+    """The days newest first, in groups without a gap and with the same feeds."""
+    chunk: list[str] = []
+    for day in sorted(days, reverse=True):
+        is_next = chunk and date.fromisoformat(chunk[-1]) - date.fromisoformat(day) == timedelta(days=1)
+        if chunk and not (is_next and days[day] == days[chunk[-1]] and len(chunk) < most):
+            yield chunk
+            chunk = []
+        chunk.append(day)
+    if chunk:
+        yield chunk
 
 
 def replay_days(

@@ -25,10 +25,13 @@ LONGEST = (
     "test_crash_proof",
     "test_clean_days",
     "test_ui",
+    "test_a_late_week",
     "test_fault_catalogue",
     "test_storm_proof",
     "test_demo",
     "test_cdnow",
+    "test_backfill",
+    "test_demo_shop_days",
 )
 
 

@@ -33,7 +33,7 @@ START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 TODAY = START.date()
 DAYS = [(TODAY - timedelta(days=n)).isoformat() for n in range(7, 0, -1)]  # a week, oldest first
 ON_TIME = (DAYS[1], DAYS[5])
-ORDERS, PEOPLE, WAVES = 120, 20, 5
+ORDERS, PEOPLE, WAVES = 120, 20, 4
 TRIGGER_AGE_H = 24
 WAIT_S = 300
 FOLK = """
@@ -121,7 +121,7 @@ class Week:
         deadline, quiet = time.monotonic() + WAIT_S, 0
         while quiet < 2:
             assert time.monotonic() < deadline, self.ask("ticks")
-            time.sleep(3)
+            time.sleep(2)
             quiet = quiet + 1 if self.is_settled() else 0
 
     def runs_of_sensor(self) -> Counter[str]:
@@ -204,7 +204,7 @@ def test_a_week_of_late_orders_ends_with_the_two_sides_equal(tmp_path: Path, mon
             arrived = late[wave * len(late) // WAVES : (wave + 1) * len(late) // WAVES]
             week.load(arrived)
             week.changed |= {_day(row) for row in arrived if _day(row) in DAYS}
-            time.sleep(4)
+            time.sleep(3)
         # Everything at once: two restatements, a day that fails until it is mended, a run by hand, a range backfill.
         restated, failing, by_hand, backfilled = DAYS[3], DAYS[2], DAYS[4], DAYS[0:2]
         week.changed |= {restated, failing}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from rs_cio_assets.assets import feed_key
 from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.errors import DeliveryRefused
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
@@ -140,6 +141,25 @@ def test_a_failed_day_stops_no_other_and_is_run_alone_when_failed_is_asked_for(s
     run_sql(shop.desk.settings, f"DELETE {OF_DAY.format(day(10))} AND tier = 'none'")
     mended = shop.backfill("folk", f"{day(12)}..{day(8)}", "--only", "failed")
     assert (days_run(mended), mended["is_good"]) == ([day(10)], True)
+
+
+def test_several_days_in_a_run_fall_back_to_one_each_where_something_is_wrong(shop: Shop):
+    """Six days, three in a run: one run for the good three, and for the others one each, of which the bad one fails alone."""
+    shop.fill(13, 8)
+    run_sql(
+        shop.desk.settings,
+        f"INSERT INTO backfill_test.folk SELECT customer_id, updated_at, loaded_at, 'none' {OF_DAY.format(day(12))}",
+    )
+    result = shop.desk.type("backfill", "folk", f"{day(13)}..{day(8)}", "--days-per-run", "3")
+    assert result.exit_code == 1
+    assert "1 of 6 days did not go well." in result.stdout
+    assert f"{day(12)}: 0 delivered, FAILED (5/6; 4 rows delivered, 1 days failed)" in result.stderr
+    assert shop.desk.sent()["people"] == 5
+    tags = [run.tags.get("dagster/partition") or run.tags["dagster/asset_partition_range_end"] for run in shop.runs()]
+    assert tags == [day(8), day(11), day(11), day(12), day(13)]
+    with DagsterInstance.from_config(str(shop.desk.scratch / "dagster")) as instance:
+        delivered = instance.get_materialized_partitions(feed_key("folk"))
+    assert delivered == {day(ago) for ago in (8, 9, 10, 11, 13)}
 
 
 def test_all_feeds_of_a_day_share_its_run_people_first(shop: Shop):

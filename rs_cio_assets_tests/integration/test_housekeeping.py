@@ -160,7 +160,7 @@ def test_a_day_whose_rows_expired_says_so_alone_and_is_synced_again_with_its_exp
         assert pipeline.sync_one(DAY).is_success
         store = LocalStore(Path(settings.store))
         ledger = store.list("ledger/")
-        for days in (6, 8):
+        for days in (14, 16):
             grow_old(settings, timedelta(days=days))
             result = pipeline.defs.resolve_job_def(HOUSEKEEPING).execute_in_process(instance=pipeline.instance)
             assert result.success
