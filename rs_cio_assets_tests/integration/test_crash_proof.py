@@ -211,9 +211,14 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
+def is_enough(stages: Counter[str], kills: int) -> bool:
+    """So many kills, and one at least in each stage of a run; a hundred in any case."""
+    return stages.total() >= KILLS or (stages.total() >= kills and min(stages[s] for s in ("before", "between", "after")) >= 1)
+
+
 @pytest.mark.parametrize(
     ("feed_name", "at_once", "is_s3"),
-    [("orders", 1, False), ("folk", 2, False), ("orders", 1, True)],
+    [("orders", 1, False), ("folk", 2, False), pytest.param("orders", 1, True, marks=pytest.mark.long)],
     ids=["one_run", "two_runs_at_once", "one_run_on_s3"],
 )
 def test_a_day_survives_a_hundred_kills(
@@ -230,11 +235,11 @@ def test_a_day_survives_a_hundred_kills(
     at_most_unrecorded = SEGMENT_ROWS + (1 + IN_FLIGHT) * ceil(ROWS / calm.requests)
     stages: Counter[str] = Counter()
     days = worst = repeated = 0
-    while stages.total() < kills:
+    while not is_enough(stages, kills):
         days += 1
         with open_bench(tmp_path / f"day{days}", feed_name, s3_url) as bench:
             left = ROWS
-            while left > SEGMENT_ROWS and stages.total() < kills:
+            while left > SEGMENT_ROWS and not is_enough(stages, kills):
                 ended = bench.round(calm.instants(dice, left, at_once), left)
                 stages[ended.stage] += ended.kills
                 left = ROWS - bench.noted().num_rows

@@ -173,7 +173,7 @@ def _listed_reason(_: Feed, row: Mapping[str, Any]) -> str | None:
 
 
 @pytest.mark.parametrize("feed", [EVENTS, PEOPLE], ids=["event", "people"])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(drawn=st.lists(rows, min_size=1, max_size=12))
 def test_operations_and_reasons_are_those_of_a_plain_encoder(feed: Feed, drawn: list[dict[str, Any]]):
     """Unicode, quotes, decimals, times before 1970, nested JSON, nulls, NaN: nothing differs from one row at a time."""
