@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.assets.deliveries import delivered_days, has_changed
 from rs_cio_assets.assets.neighbours import Surroundings
 from rs_cio_assets.automation import SYNC_DAY
 from rs_cio_assets.backfill import DayStates, days_that_may_trigger, look_at, running_campaigns, states_of
@@ -177,24 +178,8 @@ def _delivered_rows(around: Surroundings, feed: Feed) -> dict[str, int]:
 
 def _held_of_days_as_delivered(instance: DagsterInstance, feed: Feed, now: Mapping[str, Fingerprint]) -> dict[str, int]:
     """The days whose view holds what was delivered last, with the rows that were held then: all that such a day still has."""
-    if not now:
-        return {}
-    records = AssetRecordsFilter(feed_key(feed.name), asset_partitions=list(now))
-    held: dict[str, int] = {}
-    seen: set[str] = set()
-    cursor, has_more = None, True
-    while has_more:
-        found = instance.fetch_materializations(records, limit=1_000, cursor=cursor)
-        cursor, has_more = found.cursor, found.has_more
-        for record in found.records:
-            day, materialization = record.partition_key, record.asset_materialization
-            if day is None or materialization is None or day in seen:
-                continue
-            seen.add(day)
-            said = {name: value.value for name, value in materialization.metadata.items()}
-            if said.get("source_fingerprint") == now[day].text():
-                held[day] = int(str(said.get("held", 0)))
-    return held
+    delivered = delivered_days(instance, feed.name, list(now))
+    return {day: was.held for day, was in delivered.items() if not has_changed(feed, now[day], was)}
 
 
 def _operation_bytes(

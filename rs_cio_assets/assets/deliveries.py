@@ -78,11 +78,11 @@ def has_changed(feed: Feed, found: Fingerprint, was: DeliveredDay) -> bool:
     """
     if was.source is None:
         return True
-    if was.columns != columns_of(feed):
-        return (found.rows, found.latest_loaded_at) != (was.source.rows, was.source.latest_loaded_at)
     has_newer = _is_newer(found.latest_loaded_at, was.source.latest_loaded_at)
     if feed.kind is FeedKind.PEOPLE and found.rows < was.source.rows and not has_newer:
         return False
+    if was.columns != columns_of(feed):
+        return (found.rows, found.latest_loaded_at) != (was.source.rows, was.source.latest_loaded_at)
     return found != was.source
 
 

@@ -1,4 +1,4 @@
-"""The one partitions definition, days in UTC, and how many of them go into a run of a backfill."""
+"""The one partitions definition: days in UTC."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from rs_cio_assets.assets.run_config import LATE_DATA, REASON_TAG
 from rs_cio_assets.automation.jobs import SYNC_DAY
 from rs_cio_assets.automation.stale_days import Attempts, StaleDay, Why, days_before, stale_days
 from rs_cio_assets.automation.under_way import days_under_way
+from rs_cio_assets.checks.results import counted
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import Settings
@@ -51,15 +52,19 @@ class Look:
     under_way: list[StaleDay] = field(default_factory=list)
     waiting: list[StaleDay] = field(default_factory=list)  # for the time of the next attempt
     given_up: list[StaleDay] = field(default_factory=list)
-    later: int = 0  # days beyond what one tick requests
+    later: int = 0  # days of feeds beyond what one tick requests
     unread: dict[str, str] = field(default_factory=dict)  # feed -> why nobody could say
     feeds: int = 0
     days: int = 0
 
     def sentence(self) -> str:
         """For people: what was asked for and what was not."""
-        said = [f"{len(self.requested)} days requested ({_whys(self.requested)})"] if self.requested else []
-        said += [f"{self.later} more days go with the next ticks"] if self.later else []
+        said = [f"{counted(len(self.requested), 'day', 'days')} requested ({_whys(self.requested)})"] if self.requested else []
+        said += (
+            [f"{counted(self.later, 'more day of a feed goes', 'more days of feeds go')} with the next ticks"]
+            if self.later
+            else []
+        )
         for stale, what in (
             (self.under_way, "a run or backfill is under way"),
             (self.waiting, "the last run failed, the next attempt waits"),

@@ -19,7 +19,7 @@ READ_BACK_CHECK = "customerio_holds_what_was_sent"
 CANARY_CHECK = "canary_"  # how the canaries' names begin
 
 
-def build_checks(contract: Contract, *, has_canary: bool, lateness_days: int = 35) -> list[AssetChecksDefinition]:
+def build_checks(contract: Contract, *, has_canary: bool, lateness_days: int) -> list[AssetChecksDefinition]:
     """Every check of *contract* that stands on its own, in the order in which a team asks; the canary where *has_canary*."""
     by_time = [
         *build_logic_checks(contract),

@@ -211,6 +211,18 @@ def test_a_plan_counts_what_is_new_of_days_that_were_delivered(shop: Shop):
     assert "Nothing was sent." in said
 
 
+def test_a_plan_knows_that_a_delivered_day_has_nothing_left_although_a_row_was_rejected(shop: Shop):
+    """A row that the contract refuses is in no ledger: the view still holds what was delivered, so no operation is planned."""
+    shop.fill(8, 8)
+    run_sql(
+        shop.desk.settings,
+        f"INSERT INTO backfill_test.orders SELECT 'nobody', updated_at, loaded_at, 'odd', 1, 5 {OF_DAY.format(day(8))}",
+    )
+    shop.backfill("all", day(8))
+    (feed,) = shop.backfill("orders", day(8), "--plan", "--only", "all")["feeds"]
+    assert [(planned["rows"], planned["delivered"], planned["operations"]) for planned in feed["days"]] == [(3, 2, 0)]
+
+
 def test_a_year_is_planned_by_month_without_reading_its_rows(shop: Shop):
     """365 days of a feed: one query counts them, only young days and one sample day are read, and the table is by month."""
     shop.fill(365, 1)

@@ -56,6 +56,7 @@ def test_other_columns_make_checksums_incomparable():
     assert not has_changed(ORDERS, replace(STATE, checksum="999"), older)
     assert has_changed(ORDERS, replace(STATE, rows=11), older)
     assert has_changed(ORDERS, STATE, delivered(source=None))
+    assert not has_changed(FOLK, Fingerprint(9, LOADED, "1"), replace(delivered(FOLK), columns="tier:string"))  # one moved on
 
 
 @given(st.lists(st.sampled_from([STATE, replace(STATE, checksum="7"), Fingerprint(12, LATER, "8")]), min_size=1, max_size=30))
