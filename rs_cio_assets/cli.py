@@ -203,8 +203,9 @@ def schema() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:
-    """The asset keys that the contract's enabled feeds give, and the checklist's."""
+    """The asset keys that the contract's enabled feeds give, the checklist's and housekeeping's."""
     from rs_cio_assets.assets import export_key, feed_key, view_key  # noqa: PLC0415
+    from rs_cio_assets.automation import HOUSEKEEPING_KEY  # noqa: PLC0415
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
     from rs_cio_assets.readiness import READINESS_KEY  # noqa: PLC0415
@@ -213,7 +214,7 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
     settings = load_settings()
     feeds = load_contract(settings.contract).enabled_feeds
     of_feeds = [key(f.name) for f in feeds for key in (view_key, export_key, feed_key)]
-    expected = sorted(key.to_user_string() for key in (*of_feeds, READINESS_KEY))
+    expected = sorted(key.to_user_string() for key in (*of_feeds, READINESS_KEY, HOUSEKEEPING_KEY))
     click.echo(json.dumps(expected) if as_json else "\n".join(expected))
     if assert_loaded:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from click.testing import CliRunner
 from dagster import AssetCheckKey, AssetKey, Definitions
 
 from rs_cio_assets.assets import export_key, feed_key, view_key
 from rs_cio_assets.automation import CANARY, CREATE_VIEWS, HOUSEKEEPING, HOUSEKEEPING_KEY, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.automation import CHECKS as CHECKS_JOB
 from rs_cio_assets.checks import READ_BACK_CHECK
+from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import SHIPPED, FeedKind, load_contract
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.errors import SettingsError
@@ -275,3 +277,9 @@ def test_the_readme_lists_the_assets_jobs_and_checks():
     for name, (_, _, words, is_blocking) in CHECKS.items():
         assert checks[name][0] == words
         assert checks[name][1].startswith("no") is not is_blocking
+
+
+def test_the_assets_that_make_check_expects_are_those_that_load():
+    """`rs-cio contract assets --assert-loaded` names exactly the definitions' assets."""
+    result = CliRunner().invoke(rs_cio, ["contract", "assets", "--assert-loaded"])
+    assert (result.exit_code, "store/housekeeping" in result.output) == (0, True), result.output
