@@ -28,10 +28,17 @@ def resources_for(settings: Settings) -> dict[str, Any]:
     def s3_client() -> Any:
         from dagster_aws.s3 import S3Resource  # noqa: PLC0415 - slow to import
 
-        return S3Resource(region_name=aws_region).get_client()
+        keys = (settings.s3.access_key_id, settings.s3.secret_access_key)
+        access_key_id, secret_access_key = (key.get_secret_value() if key else None for key in keys)
+        return S3Resource(
+            region_name=settings.s3.region or aws_region,
+            endpoint_url=settings.s3.endpoint_url,
+            aws_access_key_id=access_key_id,
+            aws_secret_access_key=secret_access_key,
+        ).get_client()
 
     return {
-        "warehouse": Warehouse(settings.redshift, secret=read_secret),
+        "warehouse": Warehouse(settings.redshift, secret=read_secret, s3_client=s3_client),
         "store": open_store(settings.store, s3_client=s3_client),
         "customerio": settings.customerio,
     }

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,8 @@ APP_URLS: dict[Region, str] = {"us": "https://api.customer.io", "eu": "https://a
 SANDBOX_HOME = Path(".rs_cio")
 SANDBOX_REDSHIFT_PORT = 15439
 SANDBOX_CUSTOMERIO_PORT = 18080
+SANDBOX_S3_PORT = 19000
+SANDBOX_ROLE = "arn:aws:iam::000000000000:role/rs-cio-sandbox"
 SANDBOX_DEFAULTS: Mapping[str, str] = {
     "RS_CIO_STORE": str(SANDBOX_HOME / "store"),
     "RS_CIO_CANARY": "true",
@@ -46,6 +48,13 @@ SANDBOX_DEFAULTS: Mapping[str, str] = {
     "REDSHIFT_USER": "cio_sync",
     "REDSHIFT_PASSWORD": "sandbox",
     "REDSHIFT_TLS": "false",
+    "REDSHIFT_ROLE": SANDBOX_ROLE,
+    "REDSHIFT_UNLOAD_TO": "s3://rs-cio-sandbox/unload",
+    "REDSHIFT_UNLOAD_ROWS": "1",
+    "REDSHIFT_DELIVERY_LOG": "true",
+    "RS_CIO_S3_ENDPOINT_URL": f"http://127.0.0.1:{SANDBOX_S3_PORT}",
+    "RS_CIO_S3_ACCESS_KEY_ID": "sandbox",
+    "RS_CIO_S3_SECRET_ACCESS_KEY": "sandbox",
     "CUSTOMERIO_SITE_ID": "sandbox-site",
     "CUSTOMERIO_API_KEY": "sandbox-track-key",
     "CUSTOMERIO_APP_API_KEY": "sandbox-app-key",
@@ -84,6 +93,39 @@ class RedshiftSettings(_Settings):
     fetch_rows: int = Field(
         default=1_000, ge=1, le=100_000, description="Rows per FETCH; a single-node cluster takes 1,000 at most."
     )
+    read: Literal["auto", "unload", "driver"] = Field(
+        default="auto", description="How feeds whose contract says nothing else are read; auto goes by unload_rows."
+    )
+    unload_to: str | None = Field(
+        default=None,
+        pattern=r"^s3://[A-Za-z0-9.-]+(/[A-Za-z0-9_.=+-]+)*$",
+        description="Where UNLOAD writes and COPY reads, s3://bucket/prefix; default: unload/ in a store on S3.",
+    )
+    role: str | None = Field(
+        default=None,
+        pattern=r"^(default|arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9+=,.@_/-]+(,arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9+=,.@_/-]+)*)$",
+        description="The role that Redshift takes for UNLOAD and COPY: an ARN, a chain of them, or default.",
+    )
+    kms_key_id: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9:/_-]+$", description="Encrypts unloaded files with this key; default: SSE-S3."
+    )
+    unload_rows: int = Field(default=100_000, ge=1, description="auto: a reading of so many rows and more goes by UNLOAD.")
+    unload_file_mb: int = Field(default=64, ge=32, le=6_200, description="MAXFILESIZE of UNLOAD; memory grows with it.")
+    views: Literal["create", "verify"] = Field(
+        default="create", description="verify: others own the export views (dbt); they are compared, never replaced."
+    )
+    delivery_log: Flag = Field(default=False, description="Write what became of each row to the schema cio_sync.")
+
+    @property
+    def has_exchange(self) -> bool:
+        """True where UNLOAD and COPY have a place on S3 and a role."""
+        return bool(self.unload_to and self.role)
+
+    @model_validator(mode="after")
+    def _unload_is_complete(self) -> Self:
+        if self.read == "unload" and not self.has_exchange:
+            raise ValueError("REDSHIFT_READ=unload also needs REDSHIFT_ROLE, and REDSHIFT_UNLOAD_TO or a store on S3")
+        return self
 
     @field_validator("auth")
     @classmethod
@@ -99,6 +141,15 @@ class RedshiftSettings(_Settings):
         return auth
 
 
+class S3Settings(_Settings):
+    """How S3 is reached where the usual chain of AWS (role, AWS_* variables) is not it: another endpoint, other keys."""
+
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    region: str | None = None
+
+
 class CustomerioSettings(_Settings):
     """How to reach one Customer.io workspace, and how fast."""
 
@@ -106,6 +157,7 @@ class CustomerioSettings(_Settings):
     api_key: SecretStr = Field(min_length=1)
     app_api_key: SecretStr | None = Field(default=None, description="For checks that read back.")
     region: Region
+    workspace_id: int | None = Field(default=None, description="The workspace that the keys must belong to; unset: any.")
     track_url: str = ""
     app_url: str = ""
     max_requests_per_s: float = Field(
@@ -155,7 +207,11 @@ class Settings(_Settings):
     # are what the checks that read back look at unless told otherwise.
     staged_days: int = Field(default=15, ge=4, description="Staged rows go so many days after they were read.")
     rejections_days: int = Field(default=90, ge=1, description="Rejected rows go so many days after they were last seen.")
+    preflight: Flag = Field(
+        default=True, description="Before the first row goes to a workspace: what rs-cio doctor calls a failure stops it."
+    )
     redshift: RedshiftSettings
+    s3: S3Settings = S3Settings()
     customerio: CustomerioSettings
     alerts: AlertSettings = AlertSettings()
 
@@ -174,10 +230,12 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RS_CIO_CHECKS_CRON": ("checks_cron",),
     "RS_CIO_STAGED_DAYS": ("staged_days",),
     "RS_CIO_REJECTIONS_DAYS": ("rejections_days",),
+    "RS_CIO_PREFLIGHT": ("preflight",),
     "RS_CIO_UI_URL": ("alerts", "ui_url"),
     "RS_CIO_ALERT_WEBHOOK_URL": ("alerts", "webhook_url"),
     "RS_CIO_ALERT_SLACK_URL": ("alerts", "slack_url"),
     **{f"REDSHIFT_{name.upper()}": ("redshift", name) for name in RedshiftSettings.model_fields},
+    **{f"RS_CIO_S3_{name.upper()}": ("s3", name) for name in S3Settings.model_fields},
     **{f"CUSTOMERIO_{name.upper()}": ("customerio", name) for name in CustomerioSettings.model_fields},
 }
 
@@ -193,10 +251,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if mode == "sandbox":
         two_years_ago = datetime.now(UTC).date() - timedelta(days=730)
         defaults = {**SANDBOX_DEFAULTS, "RS_CIO_START_DATE": two_years_ago.replace(day=1).isoformat()}
-    values: dict[str, Any] = {"redshift": {}, "customerio": {}, "alerts": {}}
+    values: dict[str, Any] = {"redshift": {}, "s3": {}, "customerio": {}, "alerts": {}}
     for name, value in {**defaults, **given}.items():
         *group, field = VARIABLES[name]
         (values[group[0]] if group else values)[field] = value
+    if values.get("store", "").startswith("s3://") and "REDSHIFT_UNLOAD_TO" not in given:
+        values["redshift"]["unload_to"] = f"{values['store'].rstrip('/')}/unload"
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

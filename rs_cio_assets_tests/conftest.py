@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+import rs_cio_assets.settings as settings_module
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
@@ -33,6 +34,15 @@ LONGEST = (
     "test_backfill",
     "test_demo_shop_days",
 )
+
+
+# What tests of other things leave out: no S3 runs beside them. Tests of it, and processes of their own, say otherwise.
+WITHOUT_S3 = {"REDSHIFT_READ": "driver", "REDSHIFT_DELIVERY_LOG": "false", "RS_CIO_PREFLIGHT": "false"}
+
+
+def pytest_configure() -> None:
+    """In this process the sandbox's defaults are without S3, also for what test modules make when they are imported."""
+    settings_module.SANDBOX_DEFAULTS = {**settings_module.SANDBOX_DEFAULTS, **WITHOUT_S3}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -196,6 +196,12 @@ class Feed(Strict):
     max_rows_per_person: int | None = Field(
         default=None, ge=1, description="Events: a day in which one person has more of them stops."
     )
+    read: Literal["auto", "unload", "driver"] = Field(
+        default="auto", description="How the view is read: by UNLOAD to S3, by the driver, or as REDSHIFT_READ says (auto)."
+    )
+    upstream: tuple[str, ...] = Field(
+        default=(), description="Dagster asset keys (a/b/c) that the view is made from, for example dbt models: lineage only."
+    )
     until: date | None = Field(
         default=None, description="An old event that is sent beside the new one before this date, and not from it on."
     )

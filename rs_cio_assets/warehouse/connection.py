@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.settings import RedshiftSettings
+from rs_cio_assets.warehouse.exchange import Exchange, open_exchange
 from rs_cio_assets.warehouse.failures import as_ours, may_pass, server_error, unreachable
 
 Row = Sequence[Any]
@@ -26,11 +27,17 @@ SOCKET_GRACE_S = 60
 class Session:
     """A transaction-wise view of one connection. Not for several threads."""
 
-    def __init__(self, connection: Any, settings: RedshiftSettings) -> None:
+    def __init__(self, connection: Any, settings: RedshiftSettings, exchange: Exchange | None = None) -> None:
+        self.exchange = exchange
         self._connection = connection
         self._cursor = connection.cursor()
         self._settings = settings
         self._is_poisoned = False
+
+    @property
+    def settings(self) -> RedshiftSettings:
+        """Those that it was opened with."""
+        return self._settings
 
     @property
     def fetch_rows(self) -> int:
@@ -86,12 +93,20 @@ class Session:
 class Warehouse:
     """Knows how to open a session; holds no connection.
 
-    *secret* reads a Secrets Manager secret by its id: `{"username": ..., "password": ...}`.
+    *secret* reads a Secrets Manager secret by its id: `{"username": ..., "password": ...}`. *s3_client* makes the client of
+    boto3 for the files that UNLOAD writes and COPY reads; default: boto3's own.
     """
 
-    def __init__(self, settings: RedshiftSettings, *, secret: Callable[[str], Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        settings: RedshiftSettings,
+        *,
+        secret: Callable[[str], Mapping[str, str]] | None = None,
+        s3_client: Callable[[], Any] | None = None,
+    ) -> None:
         self._settings = settings
         self._secret = secret
+        self.exchange = open_exchange(settings, s3_client)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -121,7 +136,7 @@ class Warehouse:
             raise
         except Exception as error:  # noqa: BLE001 - every one of the driver's exceptions becomes ours
             raise as_ours(error, settings) from None
-        session = Session(connection, settings)
+        session = Session(connection, settings, self.exchange)
         session.run(f"SET query_group TO '{settings.query_group}'")  # settings allow letters, digits and _ only
         session.run(f"SET statement_timeout TO {settings.statement_timeout_s * 1000}")
         session.run("SET datestyle TO ISO")

@@ -1,0 +1,29 @@
+"""Where Redshift and this process hand files to each other: a prefix on S3 that UNLOAD writes to and COPY reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rs_cio_assets.settings import RedshiftSettings
+from rs_cio_assets.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """*url* is `s3://bucket/prefix`, *store* its objects; *role* is what Redshift takes to get there. Nothing in it lasts."""
+
+    url: str
+    role: str
+    kms_key_id: str | None
+    file_mb: int
+    store: Store
+
+
+def open_exchange(settings: RedshiftSettings, s3_client: Callable[[], Any] | None) -> Exchange | None:
+    """The exchange of the settings, or None where there is no place on S3 or no role. Opens nothing yet."""
+    if not settings.unload_to or not settings.role:
+        return None
+    store = open_store(settings.unload_to, s3_client=s3_client)
+    return Exchange(settings.unload_to, settings.role, settings.kms_key_id, settings.unload_file_mb, store)
