@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import redshift_connector
 
-from rs_cio_assets.sandbox.redshift import RedshiftStandIn
+from rs_cio_assets.sandbox.redshift import RedshiftStandIn, wire
 from rs_cio_assets_tests.redshift_client import BUCKET, ROLE, connect, keys, one, read, refused, table_of, unload_sql
 from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
@@ -398,6 +399,50 @@ def test_a_client_that_cancels_gets_an_error(redshift: RedshiftStandIn, watcher:
         cancelling.join(30)
         assert error["C"] == "57014"
         assert one(slow, "SELECT 1") == 1
+
+
+def test_many_clients_unload_at_once(redshift: RedshiftStandIn, s3: ScriptedS3, prefix: str):
+    """Six sessions in step: each finds its own rows under its own prefix."""
+    together = threading.Barrier(6)
+
+    def unload(client: int) -> list[int]:
+        with connect(redshift) as connection:
+            together.wait(20)
+            query = f"SELECT {client} * 10000 + n AS n FROM generate_series(1, 2000) AS s (n)"
+            connection.cursor().execute(unload_sql(query, f"{prefix}{client}/"))
+        return sorted(table_of(s3, f"{prefix}{client}/")["n"].to_pylist())
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(unload, range(6)))
+    assert found == [list(range(client * 10_000 + 1, client * 10_000 + 2001)) for client in range(6)]
+
+
+def test_the_simple_protocol_works_too(redshift: RedshiftStandIn, s3: ScriptedS3, prefix: str):
+    """Sent as a plain query, as other clients do: notice, tag and state; an error leaves the transaction aborted."""
+    with socket.create_connection(("127.0.0.1", redshift.port)) as client:
+        client.sendall(wire.startup_message({"user": "cio_sync", "database": "shop"}))
+        assert wire.read_message(client)[0] == b"R"
+        client.sendall(wire.message(b"p", b"sandbox\0"))
+        list(answers(client))
+        for sql, kinds, state in (
+            (unload_sql(ONE_ROW, f"{prefix}a_"), b"NCZ", b"I"),  # a transaction of its own
+            ("BEGIN", b"CZ", b"T"),
+            (unload_sql(ONE_ROW, f"{prefix}b_"), b"NCZ", b"T"),
+            (unload_sql(ONE_ROW, f"{prefix}b_"), b"EZ", b"E"),
+            (unload_sql(ONE_ROW, f"{prefix}c_"), b"EZ", b"E"),
+            ("ROLLBACK", b"CZ", b"I"),
+        ):
+            client.sendall(wire.message(b"Q", sql.encode() + b"\0"))
+            found = list(answers(client))
+            assert (b"".join(kind for kind, _ in found), found[-1][1]) == (kinds, state), sql
+    assert [key[:2] for key in keys(s3, prefix)] == ["a_", "a_", "b_", "b_"]
+
+
+def answers(client: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Messages of the server up to ReadyForQuery."""
+    while (message := wire.read_message(client))[0] != b"Z":
+        yield message
+    yield message
 
 
 def test_without_s3_it_is_refused(redshift: RedshiftStandIn, cursor: redshift_connector.Cursor, monkeypatch: pytest.MonkeyPatch):

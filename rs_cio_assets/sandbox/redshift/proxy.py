@@ -1,7 +1,8 @@
 """The wire in front of PostgreSQL: Redshift's identity, login and dialect for the unmodified driver.
 
 One thread per client. Messages of the client are read and rewritten where needed; what the server answers passes through as
-bytes, so memory does not grow with a result.
+bytes, so memory does not grow with a result. UNLOAD and COPY are carried out in place of the message that has them run; what
+else a client asked for before it must be answered by then, as it is when every statement ends with Sync.
 """
 
 from __future__ import annotations
@@ -183,7 +184,11 @@ class _Session:
                 continue
             server.sendall(pending)
             pending = b""
-            self._run_transfer(Upstream(server, self._client, from_client), transfer, is_simple=kind == b"Q")
+            try:
+                self._run_transfer(Upstream(server, self._client, from_client), transfer, is_simple=kind == b"Q")
+            except (wire.ConnectionClosed, OSError):
+                self._cancel()
+                raise
         if pending:
             server.sendall(pending)
 
@@ -207,9 +212,6 @@ class _Session:
         except Refusal as refusal:
             upstream.abort()
             answer = wire.error_response(refusal.code, refusal.text)
-        except wire.ConnectionClosed:
-            self._cancel()
-            raise
         self._client.sendall(answer)
         upstream.pass_on()
         if is_simple:
