@@ -9,6 +9,9 @@ from typing import Any
 from rs_cio_assets.settings import RedshiftSettings
 from rs_cio_assets.store import Store, open_store
 
+# Where in it: files of readings, of the delivery log, and of the doctor's probe.
+READS, LOG, PROBE = "reads/", "log/", "doctor/"
+
 
 @dataclass(frozen=True)
 class Exchange:

@@ -18,7 +18,7 @@ from rs_cio_assets.errors import MismatchError, StoreRefused, WarehouseRefused
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import Fingerprint, LocalStore, Manifest, load_manifest
-from rs_cio_assets.warehouse import Session, Warehouse, create_view, read_fingerprints, stage, stage_days
+from rs_cio_assets.warehouse import Session, Warehouse, create_view, read_fingerprints, stage_days, staged_days
 from rs_cio_assets_tests.pipeline import run_sql
 from rs_cio_assets_tests.staging import feed_of
 
@@ -208,8 +208,8 @@ def test_many_rows_are_several_files_that_add_up(
     session: Session, shelf: Shelf, store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ):
     """Files are bounded; the manifest counts each, and together they are the day."""
-    monkeypatch.setattr(stage, "ROWS_PER_FILE", 1_000)
-    monkeypatch.setattr(stage, "ROWS_PER_GROUP", 300)
+    monkeypatch.setattr(staged_days, "ROWS_PER_FILE", 1_000)
+    monkeypatch.setattr(staged_days, "ROWS_PER_GROUP", 300)
     feed = generated(shelf, 3_500)
     manifest = staged(session, feed, store, DAY)[DAY]
     assert len(manifest.files) >= 3
