@@ -36,13 +36,14 @@ LONGEST = (
 )
 
 
-# What tests of other things leave out: no S3 runs beside them. Tests of it, and processes of their own, say otherwise.
+# What tests of other things leave out, and the role: no S3 runs beside them. Tests of it say otherwise, as do other processes.
 WITHOUT_S3 = {"REDSHIFT_READ": "driver", "REDSHIFT_DELIVERY_LOG": "false", "RS_CIO_PREFLIGHT": "false"}
 
 
 def pytest_configure() -> None:
     """In this process the sandbox's defaults are without S3, also for what test modules make when they are imported."""
-    settings_module.SANDBOX_DEFAULTS = {**settings_module.SANDBOX_DEFAULTS, **WITHOUT_S3}
+    defaults = {name: value for name, value in settings_module.SANDBOX_DEFAULTS.items() if name != "REDSHIFT_ROLE"}
+    settings_module.SANDBOX_DEFAULTS = {**defaults, **WITHOUT_S3}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
