@@ -125,7 +125,8 @@ def settings(redshift: RedshiftStandIn, customerio: CustomerioStandIn, tmp_path:
 @pytest.fixture
 def settings_with_s3(settings: Settings, s3: ScriptedS3) -> Settings:
     """The same, reading by UNLOAD to a prefix of the test's own."""
-    redshift = settings.redshift.model_copy(update={"read": "unload", "unload_to": f"s3://rs-cio-sandbox/unload/{uuid4().hex}"})
+    place = f"s3://rs-cio-sandbox/unload/{uuid4().hex}"
+    redshift = settings.redshift.model_copy(update={"read": "unload", "unload_to": place, "role": settings_module.SANDBOX_ROLE})
     return settings.model_copy(update={"redshift": redshift, "s3": settings.s3.model_copy(update={"endpoint_url": s3.url})})
 
 

@@ -29,7 +29,7 @@ _TRANSIENT = {
         "the statement ran into its timeout or was cancelled",
         "raise REDSHIFT_STATEMENT_TIMEOUT_S if it repeats",
     ),
-    "40001": ("Redshift asked to repeat the transaction (serialization conflict)", ""),
+    "40001": ("Redshift asked to repeat the transaction (serialization conflict, 1023)", "run it again"),
     "XX000": ("Redshift reported an internal error", "look at the query in the Redshift console if it repeats"),
 }
 _TRANSIENT_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system

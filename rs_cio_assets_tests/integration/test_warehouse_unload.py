@@ -30,9 +30,16 @@ ROWS = 200
 
 
 @pytest.fixture
-def warehouse(settings_with_s3: Settings) -> Warehouse:
-    """The warehouse with a place on S3 of the test's own, as the product opens it."""
-    return resources_for(settings_with_s3)["warehouse"]
+def opened(settings_with_s3: Settings, s3: ScriptedS3) -> Callable[..., Warehouse]:
+    """Makes a warehouse with a place on S3 of the test's own, with other settings where they are given."""
+    redshift, client = settings_with_s3.redshift, s3.client
+    return lambda **changes: Warehouse(redshift.model_copy(update=changes), s3_client=lambda: client)
+
+
+@pytest.fixture
+def warehouse(opened: Callable[..., Warehouse]) -> Warehouse:
+    """The warehouse with a place on S3 of the test's own."""
+    return opened()
 
 
 @pytest.fixture
@@ -74,9 +81,7 @@ def keys_of(store: LocalStore, manifest: Manifest) -> set[str]:
     return {key for table in tables for key in table["order_id"].to_pylist()}
 
 
-def test_a_day_comes_whole_and_leaves_nothing_on_s3(
-    session: Session, feed: Feed, store: LocalStore, exchange: Exchange
-):
+def test_a_day_comes_whole_and_leaves_nothing_on_s3(session: Session, feed: Feed, store: LocalStore, exchange: Exchange):
     """Every row is staged once; the files that carried them are gone."""
     manifest = stage(session, feed, store)[DAY]
     assert (manifest.read_by, manifest.rows) == ("unload", ROWS)
@@ -108,19 +113,21 @@ def test_many_files_are_one_day(session: Session, settings: Settings, store: Loc
     ],
 )
 def test_the_contract_says_how_then_the_settings_then_the_rows(
-    settings_with_s3: Settings, feed: Feed, store: LocalStore, contract: Any, read: str, unload_rows: int, expected: str
+    opened: Callable[..., Warehouse],
+    feed: Feed,
+    store: LocalStore,
+    contract: Any,
+    read: str,
+    unload_rows: int,
+    expected: str,
 ):
     """A feed's own word goes first; `auto` counts the rows of the reading."""
-    changed = settings_with_s3.redshift.model_copy(update={"read": read, "unload_rows": unload_rows})
-    warehouse = resources_for(settings_with_s3.model_copy(update={"redshift": changed}))["warehouse"]
-    with warehouse.session() as session:
+    with opened(read=read, unload_rows=unload_rows).session() as session:
         manifest = stage(session, feed.model_copy(update={"read": contract}), store)[DAY]
     assert (manifest.read_by, manifest.rows) == (expected, ROWS)
 
 
-def test_without_a_place_the_driver_reads_and_a_feed_that_insists_is_told(
-    settings: Settings, feed: Feed, store: LocalStore
-):
+def test_without_a_place_the_driver_reads_and_a_feed_that_insists_is_told(settings: Settings, feed: Feed, store: LocalStore):
     """`auto` needs no S3; `read: unload` names the settings that are missing."""
     with resources_for(settings)["warehouse"].session() as session:
         auto = settings.redshift.model_copy(update={"read": "auto", "unload_rows": 1})
@@ -140,12 +147,11 @@ def test_a_day_without_rows_asks_for_no_unload(session: Session, feed: Feed, sto
 
 @pytest.mark.parametrize("left_behind", ["nothing", "manifest", "files"])
 def test_whatever_unload_leaves_for_no_rows_is_understood(
-    tmp_path: Path, s3: ScriptedS3, settings_with_s3: Settings, left_behind: Any
+    tmp_path: Path, s3: ScriptedS3, opened: Callable[..., Warehouse], left_behind: Any
 ):
     """No manifest, one without files, or files without rows: none of them is a row, and none an error."""
     with RedshiftStandIn(tmp_path / "redshift", s3=s3.cluster_client, empty_unload=left_behind) as stand_in:
-        changed = settings_with_s3.redshift.model_copy(update={"port": stand_in.port})
-        warehouse = resources_for(settings_with_s3.model_copy(update={"redshift": changed}))["warehouse"]
+        warehouse = opened(port=stand_in.port)
         with warehouse.session() as session:
             session.run(unload_statement("SELECT 1 AS n WHERE 1 = 0", warehouse.exchange, "reads/empty/"))
             session.commit()
@@ -224,9 +230,7 @@ def test_what_goes_wrong_on_s3_is_told_and_nothing_is_kept(
     assert keys_of(store, stage(session, feed, store)[DAY]) == {str(n) for n in range(1, ROWS + 1)}
 
 
-def test_our_own_reading_that_fails_is_told(
-    session: Session, feed: Feed, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_our_own_reading_that_fails_is_told(session: Session, feed: Feed, store: LocalStore, monkeypatch: pytest.MonkeyPatch):
     """Credentials of this process that expired: refused with what to renew, although Redshift wrote everything."""
     exchange = session.exchange
     assert exchange
@@ -257,50 +261,45 @@ def test_files_of_an_attempt_that_died_are_never_taken(session: Session, feed: F
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_reading_that_is_cut_anywhere_is_an_error_and_never_fewer_rows(
-    settings_with_s3: Settings, feed: Feed, store: LocalStore, seed: int
+    settings: Settings, opened: Callable[..., Warehouse], feed: Feed, store: LocalStore, seed: int
 ):
     """WH1: the connection is cut after any number of the server's bytes: the day is whole, or there is none."""
-    with closing(Relay(settings_with_s3.redshift.port)) as relay:
-        changed = settings_with_s3.redshift.model_copy(update={"port": relay.port})
-        warehouse = resources_for(settings_with_s3.model_copy(update={"redshift": changed}))["warehouse"]
-        with warehouse.session() as session:
-            relay.limit = random.Random(seed).randrange(2_000)  # noqa: S311 - a point to cut at
-            try:
-                manifest = stage(session, feed, store)[DAY]
-            except WarehouseUnavailable:
-                assert load_manifest(store, feed.name, DAY) is None
-                with pytest.raises(WarehouseUnavailable, match="thrown away"):
-                    session.fetch("SELECT 1")
-            else:
-                assert keys_of(store, manifest) == {str(n) for n in range(1, ROWS + 1)}
+    with closing(Relay(settings.redshift.port)) as relay, opened(port=relay.port).session() as session:
+        relay.limit = random.Random(seed).randrange(2_000)  # noqa: S311 - a point to cut at
+        try:
+            manifest = stage(session, feed, store)[DAY]
+        except WarehouseUnavailable:
+            assert load_manifest(store, feed.name, DAY) is None
+            with pytest.raises(WarehouseUnavailable, match="thrown away"):
+                session.fetch("SELECT 1")
+        else:
+            assert keys_of(store, manifest) == {str(n) for n in range(1, ROWS + 1)}
 
 
-def test_cuts_do_hit_the_reading(settings_with_s3: Settings, feed: Feed, store: LocalStore):
+def test_cuts_do_hit_the_reading(settings: Settings, opened: Callable[..., Warehouse], feed: Feed, store: LocalStore):
     """The range of the cuts above is not longer than what the server says in a reading."""
-    with closing(Relay(settings_with_s3.redshift.port)) as relay:
-        changed = settings_with_s3.redshift.model_copy(update={"port": relay.port})
-        with resources_for(settings_with_s3.model_copy(update={"redshift": changed}))["warehouse"].session() as session:
-            relay.limit = 2_000
-            stage(session, feed, store)
-            assert relay.limit < 2_000 - 500
+    with closing(Relay(settings.redshift.port)) as relay, opened(port=relay.port).session() as session:
+        relay.limit = 2_000
+        stage(session, feed, store)
+        assert relay.limit < 2_000 - 500
 
 
-def test_a_view_that_may_not_be_read_names_the_grant(settings_with_s3: Settings, feed: Feed, store: LocalStore, redshift: Any):
+def test_a_view_that_may_not_be_read_names_the_grant(
+    settings: Settings, opened: Callable[..., Warehouse], feed: Feed, store: LocalStore
+):
     """Permission denied on one view: the error says which and what to grant; other views go on."""
-    run_sql(settings_with_s3, "DROP ROLE IF EXISTS unload_reader", "CREATE USER unload_reader PASSWORD 'x'")
-    changed = settings_with_s3.redshift.model_copy(update={"user": "unload_reader"})
-    warehouse = resources_for(settings_with_s3.model_copy(update={"redshift": changed}))["warehouse"]
-    with warehouse.session() as session, pytest.raises(WarehouseRefused, match="permission denied") as caught:
+    run_sql(settings, "DROP ROLE IF EXISTS unload_reader", "CREATE USER unload_reader PASSWORD 'x'")
+    with opened(user="unload_reader").session() as session, pytest.raises(WarehouseRefused, match="permission denied") as caught:
         stage(session, feed, store)
     assert "unload_reader" in caught.value.next_step
 
 
-def test_a_statement_that_takes_too_long_is_ended(settings_with_s3: Settings, settings: Settings, store: LocalStore):
+def test_a_statement_that_takes_too_long_is_ended(settings: Settings, opened: Callable[..., Warehouse], store: LocalStore):
     """WH2: the statement timeout holds for UNLOAD, too."""
     shelf = Shelf(settings)
     slow = generated(shelf, 5)
     slow = slow.model_copy(update={"sql": slow.sql.replace("repeat('x', 100)", "(repeat('x', 100) || pg_sleep(0.5)::VARCHAR)")})
-    with resources_for(settings_with_s3)["warehouse"].session() as session:
+    with opened().session() as session:
         create_view(session, slow)
         session.run("SET statement_timeout TO 1000")
         session.commit()
