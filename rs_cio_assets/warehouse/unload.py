@@ -30,6 +30,7 @@ from rs_cio_assets.warehouse.staged_days import ROWS_PER_GROUP, StagedDays, stag
 
 _AGAIN = "run this day again; if it repeats, look at what else writes to or removes from REDSHIFT_UNLOAD_TO"
 _DAY = "day_of_row"
+_WHOLE_DIGITS = 28  # before the point of a staged decimal
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,13 @@ def _as_staged(feed: Feed, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _cast(feed: Feed, field: pa.Field, batch: pa.RecordBatch) -> pa.Array:
     try:
-        return batch[field.name].cast(field.type)
+        column = batch[field.name]
+        if pa.types.is_decimal(column.type) and column.type.precision - column.type.scale > _WHOLE_DIGITS:
+            column = column.cast(pa.decimal256(76, field.type.scale))  # without a step between, pyarrow 26 wraps around unsaid
+        return column.cast(field.type)
     except (pa.ArrowException, KeyError) as error:
         kind = feed.columns[field.name].type
-        limits = "at most 28 digits before and 10 after the point" if kind is ColumnType.DECIMAL else ""
+        limits = f"at most {_WHOLE_DIGITS} digits before and 10 after the point" if kind is ColumnType.DECIMAL else ""
         missing = (
             "is not in what UNLOAD wrote" if isinstance(error, KeyError) else f"holds a value that does not fit {kind.value}"
         )

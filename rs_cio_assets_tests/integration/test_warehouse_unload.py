@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ from rs_cio_assets.contract import Feed
 from rs_cio_assets.errors import MismatchError, RsCioError, StoreRefused, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
-from rs_cio_assets.settings import Settings, load_settings
+from rs_cio_assets.settings import Settings, environment, load_settings
 from rs_cio_assets.store import LocalStore, Manifest, load_manifest
 from rs_cio_assets.warehouse import Session, Warehouse, create_view, stage_days
 from rs_cio_assets.warehouse.exchange import Exchange, remove_leftovers
@@ -360,3 +362,43 @@ def test_the_manifest_of_awss_own_example_is_read(exchange: Exchange):
         (15, 31810),
     ]
     exchange.store.delete(exchange.store.list(place))
+
+
+_CHILD = """
+import resource, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from rs_cio_assets.contract import Feed
+from rs_cio_assets.resources import resources_for
+from rs_cio_assets.settings import load_settings
+from rs_cio_assets.store import LocalStore
+from rs_cio_assets.warehouse import stage_days
+
+with resources_for(load_settings())["warehouse"].session() as session:
+    feed = Feed.model_validate_json(sys.argv[1])
+    manifest = stage_days(session, feed, [sys.argv[2]], LocalStore(Path(sys.argv[3])), now=lambda: datetime.now(UTC))[sys.argv[2]]
+print(manifest.read_by, manifest.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of peak memory is Linux's")
+def test_memory_does_not_grow_with_the_rows(settings_with_s3: Settings, session: Session, settings: Settings, tmp_path: Path):
+    """Ten times the rows take hardly more memory in the process that reads them."""
+    redshift, s3 = settings_with_s3.redshift, settings_with_s3.s3
+    environ = environment(
+        {
+            "REDSHIFT_PORT": str(redshift.port),
+            "REDSHIFT_UNLOAD_TO": str(redshift.unload_to),
+            "REDSHIFT_UNLOAD_FILE_MB": "32",
+            "RS_CIO_S3_ENDPOINT_URL": str(s3.endpoint_url),
+        }
+    )
+    peaks = []
+    for rows in (20_000, 200_000):
+        feed = generated(Shelf(settings), rows)
+        create_view(session, feed)
+        command = [sys.executable, "-c", _CHILD, feed.model_dump_json(), DAY, str(tmp_path / str(rows))]
+        said = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.split()
+        assert said[:2] == ["unload", str(rows)]
+        peaks.append(int(said[2]) / 1024)
+    assert peaks[1] - peaks[0] < 60, f"MiB at 20,000 and 200,000 rows: {peaks}"
