@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import boto3
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from rs_cio_assets.sandbox.redshift.statement import Refusal
 from rs_cio_assets.sandbox.s3 import S3StandIn
+from rs_cio_assets.settings import SANDBOX_ROLE
 from rs_cio_assets_tests.pipeline import free_port
 
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -32,6 +34,16 @@ def running_s3(bucket: str) -> Iterator[str]:
     boto3.client("s3", endpoint_url=url, **KEYS).create_bucket(Bucket=bucket)
     yield url
     server.stop()
+
+
+def unloading(s3: ScriptedS3) -> dict[str, str]:
+    """The environment variables that have days read by UNLOAD to a prefix of their own."""
+    return {
+        "REDSHIFT_READ": "unload",
+        "REDSHIFT_ROLE": SANDBOX_ROLE,
+        "REDSHIFT_UNLOAD_TO": f"s3://rs-cio-sandbox/unload/{uuid4().hex}",
+        "RS_CIO_S3_ENDPOINT_URL": s3.url,
+    }
 
 
 class ScriptedS3:

@@ -175,7 +175,7 @@ class ParquetFiles:
         """Give up what is still open."""
         for part in self._slices:
             if part.writer is not None and part.file is not None and not part.file.closed:
-                part.writer.close()
+                part.writer.close()  # it would do so when it is collected, and then find no file
                 part.file.close()
 
     def _write(self, number: int, rows: pa.Table) -> None:
