@@ -1,89 +1,54 @@
-"""Days that are staged, delivered and logged by hand: what the tests of the delivery log share."""
+"""Days that were delivered by hand, as the delivery log tells them: what its tests share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from rs_cio_assets.contract import Contract, Feed
-from rs_cio_assets.delivery import DeliveryOptions, DeliveryReport, deliver_day
+from rs_cio_assets.contract import Feed
+from rs_cio_assets.delivery import DeliveryReport
 from rs_cio_assets.delivery.log import DayLog, log_day
-from rs_cio_assets.delivery.options import AS_THE_CONTRACT_SAYS
-from rs_cio_assets.store import LocalStore, load_manifest
-from rs_cio_assets_tests.staging import NOW, RecordingTrack, stage
+from rs_cio_assets.store import load_manifest
+from rs_cio_assets_tests.integration.test_delivery_guards import DAY, Days
+from rs_cio_assets_tests.staging import NOW
 
 Row = dict[str, Any]
+_NUMBERS = count()
 
 
-class Desk:
-    """A store, a scripted Track API, and a folder for each log."""
-
-    def __init__(self, folder: Path, *feeds: Feed, contract: Contract) -> None:
-        self.store = LocalStore(folder / "store")
-        self.contract, self.feeds = contract, {feed.name: feed for feed in feeds}
-        self._folder, self._logs = folder, 0
-
-    def deliver(
-        self,
-        feed: str,
-        day: str,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        track: RecordingTrack | None = None,
-        now: datetime = NOW,
-        options: DeliveryOptions = AS_THE_CONTRACT_SAYS,
-    ) -> DeliveryReport:
-        """Stage and deliver."""
-        manifest = stage(self.store, self.feeds[feed], day, rows, self._folder)
-        with (track or RecordingTrack()).client() as client:
-            return deliver_day(
-                self.feeds[feed],
-                self.contract,
-                manifest,
-                self.store,
-                client,
-                run_id="11111111-test",
-                now=lambda: now,
-                scratch=self._folder,
-                concurrency=2,
-                options=options,
-            )
-
-    def stage(self, feed: str, day: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Only stage."""
-        stage(self.store, self.feeds[feed], day, rows, self._folder)
-
-    def log(self, feed: str, day: str, *, now: datetime = NOW, is_delivered: bool = True) -> DayLog:
-        """The log's files of what is staged."""
-        manifest = load_manifest(self.store, feed, day)
-        assert manifest
-        self._logs += 1
-        folder = self._folder / f"log-{self._logs}"
-        folder.mkdir()
-        return log_day(
-            self.feeds[feed], self.contract, manifest, self.store, folder=folder, now=now, is_delivered=is_delivered
-        )
+def log_of(days: Days, feed: Feed, *, day: str = DAY, now: datetime = NOW, is_delivered: bool = True) -> DayLog:
+    """The log's files of what is staged of *day*."""
+    manifest = load_manifest(days.store, feed.name, day)
+    assert manifest
+    folder = days.scratch / f"log-{next(_NUMBERS)}"
+    folder.mkdir()
+    return log_day(feed, days.contract, manifest, days.store, folder=folder, now=now, is_delivered=is_delivered)
 
 
 def rows_of(path: Path) -> list[Row]:
-    """A file of the log as dicts."""
-    return pq.read_table(path).to_pylist()
+    """A file of the log as dicts, in the order of its keys."""
+    return sorted(pq.read_table(path).to_pylist(), key=lambda row: (row["business_key"] or "", row["row_key"]))
+
+
+def outcomes(log: DayLog) -> dict[str, str]:
+    """Each key's outcome, by business key in words."""
+    return {row["business_key"]: row["outcome"] for row in rows_of(log.deliveries)}
 
 
 def as_reported(log: DayLog) -> dict[str, int]:
-    """The log's numbers in the words of a delivery report: rows by outcome."""
-    gone = log.left_the_view
+    """The log's numbers in the words of a delivery report: rows of the day by outcome."""
+    keys = log.outcomes
     return {
         "rows": log.rows,
-        "delivered or unchanged": log.outcomes.get("delivered", 0) - gone,
-        "amended": log.outcomes.get("amended", 0),
+        "delivered or unchanged": keys.get("delivered", 0) - log.left_the_view,
+        "amended": keys.get("amended", 0),
         "duplicates": log.duplicates,
-        "held": log.outcomes.get("held", 0),
-        "superseded": log.outcomes.get("superseded", 0),
+        "held": keys.get("held", 0),
+        "superseded": keys.get("superseded", 0),
         "rejected": log.rejected,
     }
 

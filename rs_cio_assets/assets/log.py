@@ -38,8 +38,8 @@ def build_log() -> AssetsDefinition:
         key=LOG_KEY,
         description=(
             f"The schema {SCHEMA} in Redshift: what became of each row ({', '.join(table.name for table in TABLES)}), and views "
-            f"that answer the usual questions ({', '.join(VIEWS)}). Creates what is missing; a user who may not create can have a DBA "
-            "run what `rs-cio schema` prints."
+            f"that answer the usual questions ({', '.join(VIEWS)}). Creates what is missing; who may not create can have a "
+            "DBA run what `rs-cio schema` prints."
         ),
         group_name="redshift_deliveries",
         kinds={"redshift", "table"},

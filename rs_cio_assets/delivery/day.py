@@ -159,7 +159,8 @@ class StagedDay:
         e, feed = self._expressions, self.feed
         return (
             f"(SELECT {e.row_key} AS row_key, {e.business_key} AS business_key, "  # noqa: S608 - names are quoted
-            f"{quoted(feed.identifier)}::VARCHAR AS identifier, {quoted(feed.time_column)} AS occurred_at, {quoted(feed.loaded_at)} AS loaded_at, "
+            f"{quoted(feed.identifier)}::VARCHAR AS identifier, "
+            f"{quoted(feed.time_column)} AS occurred_at, {quoted(feed.loaded_at)} AS loaded_at, "
             f'coalesce(c.code, {Outcome.UNCHANGED}) AS code FROM {self._rows} AS r LEFT JOIN codes AS c ON c.pos = r."~pos")'
         )
 

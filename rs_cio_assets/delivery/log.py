@@ -196,8 +196,8 @@ class _Work:
                    coalesce(k.rows_in_view, 0)::INTEGER AS rows_in_view, coalesce(k.duplicates, 0)::INTEGER AS duplicates,
                    coalesce(k.rejected, 0)::INTEGER AS rejected,
                    {_text("coalesce(k.said.occurred_at, l.occurred_at)")} AS occurred_at,
-                   {_text("k.said.loaded_at")} AS loaded_at, {_text("l.acknowledged_at")} AS delivered_at, {_text("k.said.held_until")} AS held_until,
-                   l.content_hash, l.run_id, {_moment(self._now)} AS logged_at
+                   {_text("k.said.loaded_at")} AS loaded_at, {_text("l.acknowledged_at")} AS delivered_at,
+                   {_text("k.said.held_until")} AS held_until, l.content_hash, l.run_id, {_moment(self._now)} AS logged_at
             FROM (
                 SELECT row_key, arg_min({said}, CASE outcome {order} END) AS said, count(*) AS rows_in_view,
                        count(*) FILTER (outcome = 'duplicate') AS duplicates, count(*) FILTER (outcome = 'rejected') AS rejected

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 import tenacity
 
-from rs_cio_assets.errors import MismatchError, WarehouseConflict, WarehouseForbidden, WarehouseRefused
+from rs_cio_assets.errors import MismatchError, RsCioError, WarehouseConflict, WarehouseForbidden, WarehouseRefused
 from rs_cio_assets.warehouse.connection import Session
 from rs_cio_assets.warehouse.exchange import Exchange
 from rs_cio_assets.warehouse.log_schema import CHECK_RESULTS, DELIVERIES, REJECTIONS, SCHEMA, LogTable, has_relation
@@ -120,7 +121,7 @@ def _write(
         )
         raise
     rows = sum(pq.read_metadata(path).num_rows for path in files.values())
-    return Written(rows, COPY_WAY if session.exchange else INSERT_WAY, attempts)
+    return Written(rows, COPY_WAY if _exchange(session) else INSERT_WAY, attempts)
 
 
 def _require_tables(session: Session, tables: dict[LogTable, Path]) -> None:
@@ -139,8 +140,9 @@ def _stage(session: Session, table: LogTable, path: Path) -> str:
     session.run(f"DROP TABLE IF EXISTS {name}")
     session.run(f"CREATE TEMP TABLE {name} ({columns}) DISTKEY ({table.dist})")
     rows = pq.read_metadata(path).num_rows
-    if rows and session.exchange:
-        _copy(session, name, path, session.exchange)
+    exchange = _exchange(session)
+    if rows and exchange:
+        _copy(session, name, path, exchange)
     elif rows:
         for chunk in _chunks(path, BOUND_VALUES // len(table.columns)):
             marks = ", ".join([f"({', '.join(['%s'] * len(table.columns))})"] * len(chunk))
@@ -155,6 +157,11 @@ def _stage(session: Session, table: LogTable, path: Path) -> str:
     return name
 
 
+def _exchange(session: Session) -> Exchange | None:
+    """The place on S3, unless the settings say that nothing goes over it."""
+    return None if session.settings.read == "driver" else session.exchange
+
+
 def _copy(session: Session, table: str, path: Path, exchange: Exchange) -> None:
     """COPY of one Parquet file, which is removed from S3 whatever happens. Columns go by their order (copy-usage_notes, read
     2026-11-23); not proven on a real cluster.
@@ -164,8 +171,11 @@ def _copy(session: Session, table: str, path: Path, exchange: Exchange) -> None:
     try:
         exchange.store.put_file(key, path)
         session.run(f"COPY {table} FROM '{exchange.url}/{key}' IAM_ROLE {role} FORMAT AS PARQUET")
-    finally:
-        exchange.store.delete([key])
+    except BaseException:
+        with suppress(RsCioError):  # what went wrong first is what counts
+            exchange.store.delete([key])
+        raise
+    exchange.store.delete([key])
 
 
 def _chunks(path: Path, rows: int) -> Iterator[list[tuple[Any, ...]]]:
