@@ -1,7 +1,5 @@
 """The asset `redshift/check_results`: what checks said goes to the warehouse, and segment differences that were kept for it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
