@@ -208,6 +208,7 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
     from rs_cio_assets.assets import (  # noqa: PLC0415
         CHECK_RESULTS_KEY,
         LOG_KEY,
+        UNLOGGED_KEY,
         delivery_log_key,
         export_key,
         feed_key,
@@ -223,7 +224,7 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
     feeds = load_contract(settings.contract).enabled_feeds
     has_log = settings.redshift.delivery_log
     kinds = (view_key, export_key, feed_key, *((delivery_log_key,) if has_log else ()))
-    others = (READINESS_KEY, HOUSEKEEPING_KEY, *((LOG_KEY, CHECK_RESULTS_KEY) if has_log else ()))
+    others = (READINESS_KEY, HOUSEKEEPING_KEY, *((LOG_KEY, CHECK_RESULTS_KEY, UNLOGGED_KEY) if has_log else ()))
     expected = sorted(key.to_user_string() for key in (*(kind(f.name) for f in feeds for kind in kinds), *others))
     click.echo(json.dumps(expected) if as_json else "\n".join(expected))
     if assert_loaded:

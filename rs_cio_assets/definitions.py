@@ -19,6 +19,7 @@ from rs_cio_assets.automation import (
     build_late_data_sensor,
     build_schedules,
     build_sensors,
+    build_unlogged_days,
 )
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
@@ -52,7 +53,7 @@ def build_definitions(
         assets=[
             *(build_view(feed) for feed in feeds),
             *by_day,
-            *((build_log(), build_check_results(checked)) if has_log else ()),
+            *((build_log(), build_check_results(checked), build_unlogged_days(contract, settings)) if has_log else ()),
             build_readiness(contract, checked, locked_on=locked_on(settings)),
             build_housekeeping(staged_days=settings.staged_days, rejections_days=settings.rejections_days),
         ],

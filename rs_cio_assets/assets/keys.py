@@ -25,6 +25,9 @@ LOG_KEY = AssetKey(["redshift", "log"])
 # What checks said and in whom segments differ, in that schema (not partitioned).
 CHECK_RESULTS_KEY = AssetKey(["redshift", "check_results"])
 
+# Days whose log did not follow their delivery, logged after all (not partitioned).
+UNLOGGED_KEY = AssetKey(["redshift", "unlogged_days"])
+
 
 def delivery_log_key(feed_name: str) -> AssetKey:
     """Key of what became of a day's rows, back in Redshift."""

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
+    DagsterInstance,
     DailyPartitionsDefinition,
     MaterializeResult,
     ResourceParam,
@@ -61,7 +61,6 @@ def build_delivery_log(feed: Feed, contract: Contract, daily: DailyPartitionsDef
 
     The delivery is materialized before and apart from it: when the log fails, the delivery stands and is not repeated.
     """
-    people = contract.feeds_of(FeedKind.PEOPLE) if feed.unknown_person == "deliver" and feed.kind is FeedKind.EVENT else ()
 
     @asset(
         key=delivery_log_key(feed.name),
@@ -81,29 +80,34 @@ def build_delivery_log(feed: Feed, contract: Contract, daily: DailyPartitionsDef
         context: AssetExecutionContext, warehouse: ResourceParam[Warehouse], store: ResourceParam[Store]
     ) -> MaterializeResult:
         finished: dict[str, dict[str, Any]] = {}
-        delivered = delivered_days(context.instance, feed.name, context.partition_keys)
         for day in context.partition_keys:
-            with recording_finished(context, finished), failing_clearly(feed.name, day), _folder() as folder:
-                started, now = time.monotonic(), datetime.now(UTC)
-                manifest = _manifest(store, feed, day)
-                was = delivered.get(day)
-                is_delivered = was is not None and was.source == manifest.fingerprint
-                log = log_day(feed, contract, manifest, store, folder=folder, now=now, is_delivered=is_delivered)
-                first = list(_people_first(feed, people, manifest, store, folder, now))
-                with warehouse.session() as session:
-                    written = write_day(session, feed.name, day, log.deliveries, log.rejections)
-                    people_first = sum(write_deliveries(session, path).rows for path in first)
-                finished[day] = _metadata(log, written, people_first, time.monotonic() - started)
-            context.log.info(f"{feed.name} {day}: {written.rows:,} rows logged by {written.way}")
+            with recording_finished(context, finished), failing_clearly(feed.name, day):
+                finished[day] = write_log(feed, contract, day, context.instance, warehouse, store)
+            context.log.info(f"{feed.name} {day}: logged in {finished[day]['duration (s)']} s")
         return materialized(context, finished)
 
     return delivery_log
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="rs-cio-") as folder:
-        yield Path(folder)
+def write_log(
+    feed: Feed, contract: Contract, day: str, instance: DagsterInstance, warehouse: Warehouse, store: Store
+) -> dict[str, Any]:
+    """Replace *day* (ISO) of *feed* in the log, and add the people who were delivered before its events; the metadata of it.
+
+    Raises: MismatchError, StoreRefused (the staged rows are gone), StoreUnavailable, WarehouseRefused, WarehouseUnavailable.
+    """
+    started, now = time.monotonic(), datetime.now(UTC)
+    manifest = _manifest(store, feed, day)
+    was = delivered_days(instance, feed.name, [day]).get(day)
+    is_delivered = was is not None and was.source == manifest.fingerprint
+    with tempfile.TemporaryDirectory(prefix="rs-cio-") as place:
+        folder = Path(place)
+        log = log_day(feed, contract, manifest, store, folder=folder, now=now, is_delivered=is_delivered)
+        first = list(_people_first(feed, contract, manifest, store, folder, now))
+        with warehouse.session() as session:
+            written = write_day(session, feed.name, day, log.deliveries, log.rejections)
+            people_first = sum(write_deliveries(session, path).rows for path in first)
+    return _metadata(log, written, people_first, time.monotonic() - started)
 
 
 def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
@@ -116,10 +120,10 @@ def _manifest(store: Store, feed: Feed, day: str) -> Manifest:
 
 
 def _people_first(
-    feed: Feed, people: tuple[Feed, ...], manifest: Manifest, store: Store, folder: Path, now: datetime
+    feed: Feed, contract: Contract, manifest: Manifest, store: Store, folder: Path, now: datetime
 ) -> Iterator[Path]:
-    """Files with the people who were delivered before *feed*'s events of the day: only these events say whose keys those are."""
-    for other in people:
+    """Files with the people who were delivered before *feed*'s rows of the day: only these rows say whose keys those are."""
+    for other in contract.feeds_of(FeedKind.PEOPLE) if feed.kind in {FeedKind.EVENT, FeedKind.MERGE} else ():
         place = folder / other.name
         place.mkdir()
         staged = load_manifest(store, other.name, manifest.day)

@@ -5,10 +5,10 @@ from rs_cio_assets.automation.check_results import build_check_results
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY, build_housekeeping
 from rs_cio_assets.automation.jobs import (
     CANARY,
+    CATCH_UP_LOG,
     CHECKS,
     CREATE_VIEWS,
     HOUSEKEEPING,
-    LOG_CHECKS,
     READ_BACK,
     READINESS,
     SYNC_DAY,
@@ -16,14 +16,15 @@ from rs_cio_assets.automation.jobs import (
 )
 from rs_cio_assets.automation.late_data import build_late_data_sensor
 from rs_cio_assets.automation.schedules import build_schedules, build_sensors
+from rs_cio_assets.automation.unlogged_days import build_unlogged_days
 
 __all__ = [
     "CANARY",
+    "CATCH_UP_LOG",
     "CHECKS",
     "CREATE_VIEWS",
     "HOUSEKEEPING",
     "HOUSEKEEPING_KEY",
-    "LOG_CHECKS",
     "READINESS",
     "READ_BACK",
     "SYNC_DAY",
@@ -34,4 +35,5 @@ __all__ = [
     "build_late_data_sensor",
     "build_schedules",
     "build_sensors",
+    "build_unlogged_days",
 ]

@@ -12,7 +12,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, delivery_log_key, export_key, feed_key, view_key
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY
 from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
@@ -25,7 +25,7 @@ CHECKS = "checks"
 CANARY = "canary"
 HOUSEKEEPING = "housekeeping"
 READINESS = "write_readiness"  # an asset and a job cannot share a name
-LOG_CHECKS = "log_checks"
+CATCH_UP_LOG = "catch_up_log"
 
 
 def build_jobs(
@@ -34,7 +34,7 @@ def build_jobs(
     """The jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day); the others look at many days at once.
 
     What stands on its own (*checks*) is in `checks`; read-back has a job of its own too, and the canary, which sends, only that.
-    With the delivery log (*has_log*) `sync_day` writes it, `create_views` makes its tables, and `log_checks` is there.
+    With the delivery log (*has_log*) `sync_day` writes it, `create_views` makes its tables, and `catch_up_log` is there.
     """
     feeds = contract.enabled_feeds
     day_keys = (export_key, feed_key, *((delivery_log_key,) if has_log else ()))
@@ -78,10 +78,8 @@ def build_jobs(
         )
     )
     if has_log:
-        text = (
-            "Write what checks said since the last time, and segment differences that the warehouse had not taken, to Redshift."
-        )
-        jobs.append(_job(LOG_CHECKS, AssetSelection.assets(CHECK_RESULTS_KEY), text))
+        text = "Write to Redshift what checks said since the last time, and days whose log did not follow their delivery."
+        jobs.append(_job(CATCH_UP_LOG, AssetSelection.assets(CHECK_RESULTS_KEY, UNLOGGED_KEY), text))
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
         text = "Send two made-up people to Customer.io, a buyer and a browser, look where they land, and remove both."
         jobs.append(_job(CANARY, AssetSelection.checks(*canaries), text))

@@ -135,9 +135,8 @@ def _require_tables(session: Session, tables: dict[LogTable, Path]) -> None:
 
 def _stage(session: Session, table: LogTable, path: Path) -> str:
     """The name of a TEMP table with the rows of *path*, committed and counted; it goes with the session."""
-    name = f"{SCHEMA}_{table.name}"
+    name = f"{SCHEMA}_{table.name}_{uuid4().hex[:8]}"  # no other table's: a TEMP one would hide that
     columns = ", ".join(f"{n} {_TEXT_TYPE if kind in _AS_TEXT else kind}" for n, (kind, _) in table.columns.items())
-    session.run(f"DROP TABLE IF EXISTS {name}")
     session.run(f"CREATE TEMP TABLE {name} ({columns}) DISTKEY ({table.dist})")
     rows = pq.read_metadata(path).num_rows
     exchange = _exchange(session)

@@ -14,8 +14,8 @@ import pytest
 from dagster import AssetKey, DagsterRunStatus
 from pydantic import SecretStr
 
-from rs_cio_assets.assets import LOG_KEY, delivery_log_key, feed_key
-from rs_cio_assets.automation import LOG_CHECKS, SYNC_DAY
+from rs_cio_assets.assets import LOG_KEY, UNLOGGED_KEY, delivery_log_key, feed_key
+from rs_cio_assets.automation import CATCH_UP_LOG, SYNC_DAY
 from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
@@ -140,6 +140,35 @@ def test_a_log_that_fails_leaves_the_delivery_as_it_is(shop: LateShop):
     assert shop.counts()["events"] == events
 
 
+def catch_up(shop: LateShop) -> int:
+    """One run of the hourly job; how many days it logged."""
+    result = shop.defs.resolve_job_def(CATCH_UP_LOG).execute_in_process(instance=shop.instance, run_config=QUIET)
+    assert result.success
+    (done,) = [e for e in result.get_asset_materialization_events() if e.asset_key == UNLOGGED_KEY]
+    return int(done.materialization.metadata["days logged"].value)
+
+
+def test_a_day_that_a_check_stopped_is_logged_by_the_next_hour(shop: LateShop):
+    """Too many rejected rows stop what comes after the delivery, and the log tells analysts which rows all the same; once."""
+    shop.order("", DAY)
+    shop.order("O8", DAY)
+    outcome = sync_feed(shop.defs, shop.instance, "orders", [DAY], reason="late_data")
+    assert (outcome.is_success, logged(outcome)) == (False, [])
+    assert log_of(shop.settings, "orders") == {}
+    assert catch_up(shop) == 1
+    assert log_of(shop.settings, "orders")[DAY]["rejected"] == 1
+    assert query(shop.settings, "SELECT reason, attempts FROM cio_sync.rejections") == [("business_key_missing", 1)]
+    assert catch_up(shop) == 0
+
+
+def test_a_dry_run_logs_nothing(shop: LateShop):
+    """It delivers nothing, so there is nothing to tell."""
+    (outcome,) = backfill_days(shop.defs, shop.instance, {DAY: ["orders"]}, {"is_dry_run": True})
+    assert logged(outcome) == []
+    assert log_of(shop.settings, "orders") == {}
+    assert catch_up(shop) == 0
+
+
 def test_a_delivery_that_failed_is_not_logged(shop: LateShop, monkeypatch: pytest.MonkeyPatch):
     """A day that nobody finished delivering keeps the log it had; its run says why."""
     monkeypatch.setattr("rs_cio_assets.delivery.engine.StagedDay.save_rejections", lambda *_: 1 / 0)
@@ -153,7 +182,7 @@ def test_a_user_who_may_only_read_gets_everything_else(shop: LateShop, settings:
     defs = build_definitions(settings, shop.contract)
     keys = {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert {key for key in keys if "deliveries" in key or key in {"redshift/log", "redshift/check_results"}} == set()
-    assert LOG_CHECKS not in {job.name for job in defs.resolve_all_job_defs()}
+    assert CATCH_UP_LOG not in {job.name for job in defs.resolve_all_job_defs()}
     run_sql(
         settings,
         "CREATE ROLE late_reader LOGIN",
@@ -175,7 +204,7 @@ def test_what_checks_said_is_written_once(shop: LateShop):
     sync_feed(shop.defs, shop.instance, "orders", [DAY], reason="late_data")
 
     def log_checks() -> Any:
-        result = shop.defs.resolve_job_def(LOG_CHECKS).execute_in_process(instance=shop.instance, run_config=QUIET)
+        result = shop.defs.resolve_job_def(CATCH_UP_LOG).execute_in_process(instance=shop.instance, run_config=QUIET)
         assert result.success
         return query(
             shop.settings,
@@ -202,7 +231,7 @@ def test_differences_that_the_store_kept_go_to_their_table(shop: LateShop, tmp_p
     store = open_store(shop.settings.store)
     store.put_file("differences/loyal.parquet", tmp_path / "kept.parquet")
     for _ in range(2):
-        assert shop.defs.resolve_job_def(LOG_CHECKS).execute_in_process(instance=shop.instance, run_config=QUIET).success
+        assert shop.defs.resolve_job_def(CATCH_UP_LOG).execute_in_process(instance=shop.instance, run_config=QUIET).success
         found = query(shop.settings, "SELECT segment, customer_id, side, is_in_flight FROM cio_sync.segment_differences")
         assert found == [("loyal", "C1", "missing", False)]
         assert store.list("differences/") == []

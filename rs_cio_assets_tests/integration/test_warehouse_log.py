@@ -155,7 +155,7 @@ def test_many_rows_go_in_few_statements(log: Log, monkeypatch: pytest.MonkeyPatc
     run = Session.run
 
     def counting(self: Session, sql: str, values: Sequence[Any] = ()) -> None:
-        statements.append(len(values)) if sql.startswith("INSERT INTO cio_sync_deliveries") else None
+        statements.append(len(values)) if sql.startswith("INSERT INTO cio_sync_deliveries_") else None
         run(self, sql, values)
 
     monkeypatch.setattr(Session, "run", counting)
@@ -387,6 +387,6 @@ def test_files_for_copy_leave_s3_whatever_happens(log: Log, has_failed: bool, tm
                 write_day(session, "orders", DAY, *files)
         else:
             assert write_day(session, "orders", DAY, *files).way == "COPY"
-    assert seen == ["cio_sync_deliveries"], "an empty file is not copied"
+    assert [name[:19] for name in seen] == ["cio_sync_deliveries"], "an empty file is not copied"
     assert store.list("") == []
     assert log.keys() == ([] if has_failed else [(DAY, "O1"), (DAY, "O2")])

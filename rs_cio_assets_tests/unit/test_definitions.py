@@ -16,13 +16,13 @@ import time_machine
 from click.testing import CliRunner
 from dagster import AssetCheckKey, AssetKey, Definitions
 
-from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, delivery_log_key, export_key, feed_key, view_key
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.automation import (
     CANARY,
+    CATCH_UP_LOG,
     CREATE_VIEWS,
     HOUSEKEEPING,
     HOUSEKEEPING_KEY,
-    LOG_CHECKS,
     READ_BACK,
     READINESS,
     SYNC_DAY,
@@ -78,7 +78,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 OTHERS = {"readiness", "store/housekeeping"}
-OF_THE_LOG = {"redshift/log", "redshift/check_results"}
+OF_THE_LOG = {"redshift/log", "redshift/check_results", "redshift/unlogged_days"}
 
 
 def test_the_graph_is_four_assets_for_each_feed_that_is_on():
@@ -93,8 +93,8 @@ def test_without_the_delivery_log_nothing_of_it_is_there():
     defs = build_definitions(load_settings({"REDSHIFT_DELIVERY_LOG": "false"}), CONTRACT)
     expected = {key(name).to_user_string() for name in FEEDS for key in (view_key, export_key, feed_key)}
     assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == expected | OTHERS
-    assert LOG_CHECKS not in {job.name for job in defs.resolve_all_job_defs()}
-    assert "log_checks_hourly" not in {schedule.name for schedule in defs.get_repository_def().schedule_defs}
+    assert CATCH_UP_LOG not in {job.name for job in defs.resolve_all_job_defs()}
+    assert "catch_up_log_hourly" not in {schedule.name for schedule in defs.get_repository_def().schedule_defs}
 
 
 def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
@@ -105,7 +105,7 @@ def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
         people = set() if name == "people" else {feed_key("people")}
         assert GRAPH.get(feed_key(name)).parent_keys == {export_key(name), *people}
         assert GRAPH.get(delivery_log_key(name)).parent_keys == {feed_key(name), LOG_KEY}
-    assert GRAPH.get(CHECK_RESULTS_KEY).parent_keys == {LOG_KEY}
+    assert [GRAPH.get(key).parent_keys for key in (CHECK_RESULTS_KEY, UNLOGGED_KEY)] == [{LOG_KEY}, {LOG_KEY}]
 
 
 def test_an_event_of_a_day_depends_on_the_people_of_the_same_day():
@@ -172,10 +172,10 @@ def test_every_job_runs_in_one_process_and_has_its_assets():
     """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
     jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
     assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
-    expected = {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, HOUSEKEEPING, READINESS, LOG_CHECKS, "__ASSET_JOB"}
+    expected = {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, HOUSEKEEPING, READINESS, CATCH_UP_LOG, "__ASSET_JOB"}
     assert set(jobs) == expected
     assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {LOG_KEY, *(view_key(name) for name in FEEDS)}
-    assert jobs[LOG_CHECKS].asset_layer.executable_asset_keys == {CHECK_RESULTS_KEY}
+    assert jobs[CATCH_UP_LOG].asset_layer.executable_asset_keys == {CHECK_RESULTS_KEY, UNLOGGED_KEY}
     synced = {key(name) for name in FEEDS for key in (export_key, feed_key, delivery_log_key)}
     assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
     checks = {name: {key.name for key in job.asset_layer.asset_graph.asset_check_keys} for name, job in jobs.items()}
@@ -207,7 +207,7 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
         "housekeeping_daily",
         "checks_daily",
         "canary_hourly",
-        "log_checks_hourly",
+        "catch_up_log_hourly",
         "checks_after_sync",
         "readiness_after_checks",
         "alerts",
@@ -294,7 +294,7 @@ def test_the_readme_lists_the_shipped_feeds():
 def test_the_readme_lists_the_assets_jobs_and_checks():
     """The other tables name exactly what the definitions hold, what has days and what stops a day."""
     assets = {name: partitions for name, partitions, _ in table("asset")}
-    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY, HOUSEKEEPING_KEY, LOG_KEY, CHECK_RESULTS_KEY}
+    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY, HOUSEKEEPING_KEY, LOG_KEY, CHECK_RESULTS_KEY, UNLOGGED_KEY}
     expected = dict.fromkeys(OTHERS | OF_THE_LOG) | {
         f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in feeds
     }
