@@ -150,8 +150,7 @@ def catch_up(shop: LateShop) -> int:
 
 def test_a_day_that_a_check_stopped_is_logged_by_the_next_hour(shop: LateShop):
     """Too many rejected rows stop what comes after the delivery, and the log tells analysts which rows all the same; once."""
-    shop.order("", DAY)
-    shop.order("O8", DAY)
+    shop.load(ORDERS, order_id=None, **at(DAY))
     outcome = sync_feed(shop.defs, shop.instance, "orders", [DAY], reason="late_data")
     assert (outcome.is_success, logged(outcome)) == (False, [])
     assert log_of(shop.settings, "orders") == {}

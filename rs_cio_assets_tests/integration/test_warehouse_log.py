@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from rs_cio_assets.errors import MismatchError, WarehouseConflict, WarehouseForb
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets.warehouse import Session, Warehouse
+from rs_cio_assets.warehouse.differences import write_differences
 from rs_cio_assets.warehouse.exchange import Exchange
 from rs_cio_assets.warehouse.log import ATTEMPTS, BOUND_VALUES, write_day, write_deliveries
 from rs_cio_assets.warehouse.log_schema import DELIVERIES, REJECTIONS, TABLES, VIEWS, LogTable, create_log
@@ -354,6 +356,24 @@ def test_the_views_say_what_the_rows_say(log: Log):
     found = query(log.settings, "SELECT business_key, held_until::VARCHAR FROM cio_sync.held_now")
     assert found == [("O90", "2026-11-23 12:00:00")]
     assert set(VIEWS) == {"last_deliveries", "rejection_rates", "latency_by_hour", "held_now"}
+
+
+def test_the_analyst_s_examples_work(log: Log):
+    """Each example query of the page's section runs as it stands, and finds what it says it finds."""
+    section = (Path(__file__).parents[2] / "docs" / "analyst.md").read_text().partition("## The delivery log")[2]
+    unsent, by_mistake, slow = re.findall(r"```sql\n(.*?);\n```", section, re.DOTALL)
+    today = datetime.now(UTC).date().isoformat()
+    own = {"feed": "order_completed", "day": today}
+    refused = delivery(1, **own, outcome="rejected", rejected=1, delivered_at=None)
+    late = delivery(2, **own, identifier="C9", delivered_at=text(NOON + timedelta(hours=9)))
+    with log.session() as session:
+        files = log.file(DELIVERIES, [refused, late]), log.file(REJECTIONS, [rejection(1, **own)])
+        write_day(session, "order_completed", today, *files)
+        write_differences(session, "loyal", NOON, [("C9", "extra", False), ("C8", "missing", False)])
+    assert [row[:3] for row in query(log.settings, unsent)] == [("O1", "rejected", "below_minimum")]
+    assert [row[:4] for row in query(log.settings, by_mistake)] == [("loyal", "C9", "extra", "order_completed")]
+    found = {row[3]: float(row[2]) for row in query(log.settings, slow)}
+    assert found == {None: 8 * 3_600.0, "below_minimum": 50.0}
 
 
 @pytest.mark.parametrize("has_failed", [False, True], ids=["copied", "refused"])
