@@ -47,7 +47,7 @@ def build_definitions(
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[
-            *(build_view(feed) for feed in feeds),
+            *(build_view(feed, settings.redshift.views) for feed in feeds),
             *by_day,
             build_readiness(contract, checked, locked_on=locked_on(settings)),
             build_housekeeping(staged_days=settings.staged_days, rejections_days=settings.rejections_days),

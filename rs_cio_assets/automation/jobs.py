@@ -39,7 +39,8 @@ def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> l
         _job(
             CREATE_VIEWS,
             AssetSelection.assets(*(view_key(f.name) for f in feeds)),
-            "Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
+            "Create or replace every feed's export view in Redshift, or compare it with the contract where others own it "
+            "(REDSHIFT_VIEWS=verify). Run it after the SQL changed.",
         ),
         _job(
             SYNC_DAY,
