@@ -64,7 +64,8 @@ class AnswersFile:
     ) -> None:
         self._now = now
         self._hidden = hidden_values(settings)
-        self.earlier = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        earlier = (json.loads(path.read_text()) for path in folder.glob("*.json"))
+        self._earlier = sorted(earlier, key=lambda content: content["started_at"])
         folder.mkdir(parents=True, exist_ok=True)
         self.path = _free(folder, f"{now():%Y-%m-%d}")
         self._content: dict[str, Any] = {
@@ -75,6 +76,7 @@ class AnswersFile:
             "made": [],
             "left_behind": [],
             "second_steps": [],
+            "settled": [],
         }
         self._write()
 
@@ -93,20 +95,22 @@ class AnswersFile:
         """What could not be removed."""
         return self._content["left_behind"]
 
-    def second_steps(self) -> list[dict[str, Any]]:
-        """What the latest earlier run in the same workspace left to be compared."""
-        for path in reversed(self.earlier):
-            content = json.loads(path.read_text())
-            if content["workspace_id"] == self._content["workspace_id"] and content["second_steps"]:
-                return [step for step in content["second_steps"] if step["run"] not in self._settled()]
-        return []
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """What this run leaves to be compared."""
+        return self._content["second_steps"]
 
-    def _settled(self) -> set[str]:
-        return {run for path in self.earlier for run in json.loads(path.read_text()).get("settled", ())}
+    def second_steps(self) -> list[dict[str, Any]]:
+        """What the latest earlier run in the same workspace left to be compared, unless it was settled since."""
+        settled = {run for content in self._earlier for run in content["settled"]}
+        for content in reversed(self._earlier):
+            if content["workspace_id"] == self._content["workspace_id"] and content["second_steps"]:
+                return [step for step in content["second_steps"] if step["run"] not in settled]
+        return []
 
     def settle(self, run: str) -> None:
         """Nothing of that run is left to be compared."""
-        self._content.setdefault("settled", []).append(run)
+        self._content["settled"].append(run)
         self._write()
 
     def _write(self) -> None:

@@ -46,6 +46,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Where the answers are, and what is left behind."""
     if file := config.stash.get(_FILE, None):
         terminalreporter.write_line(f"answers: {file.path}")
+        for step in file.kept:
+            terminalreporter.write_line(f"kept for a later run: {step['person']}, since {step['sent_at']}")
         for line in file.left_behind:
             terminalreporter.write_line(f"LEFT BEHIND: {line}", red=True)
 
@@ -122,7 +124,7 @@ def cluster(live_settings: Settings, run: str, cleaning: Cleaning) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def workspace(live_settings: Settings, run: str, switches: Switches, cleaning: Cleaning) -> Iterator[LiveWorkspace]:
+def workspace(live_settings: Settings, run: str, switches: Switches, cleaning: Cleaning) -> LiveWorkspace:
     """The workspace that CUSTOMERIO_WORKSPACE_ID names. Refuses to begin in any other, or where none is named."""
     settings = live_settings.customerio
     if settings.workspace_id is None:
@@ -138,6 +140,6 @@ def workspace(live_settings: Settings, run: str, switches: Switches, cleaning: C
             returncode=2,
         )
     made = LiveWorkspace(settings, run, switches.wait_s)
-    cleaning.add(f"people rs-cio-smoke-{run}-*@example.invalid", lambda: made.delete(made.people))
-    yield made
-    made.close()
+    cleaning.add("the connections to Customer.io", made.close)
+    cleaning.add(f"people rs-cio-smoke-{run}*@example.invalid", made.delete_people)
+    return made

@@ -16,6 +16,7 @@ CAPABILITIES = {
     "replaced_grants": "a replaced view that keeps its grants",
     "region": "the hosts of both regions",
     "manual_segments": "segments that are filled by the API",
+    "second_steps": "a person who is kept for eight days, for what takes so long",
 }
 VARIABLES = {
     "RS_CIO_LIVE": "what to ask: redshift, customerio, or both with a comma; unset: the suite is skipped",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.customerio.limits import APP_REQUESTS_PER_S
 from rs_cio_assets.customerio.pace import shared_pace
 from rs_cio_assets.settings import CustomerioSettings
@@ -17,6 +19,8 @@ from rs_cio_assets_tests.live.answers import Answer
 
 LOOK_EVERY_S = 1.0
 SHOWN_OPERATIONS = 3
+RETRIES = 5
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class LiveWorkspace:
@@ -32,6 +36,7 @@ class LiveWorkspace:
         authorization = {"Authorization": f"Bearer {settings.app_api_key.get_secret_value()}"}
         self._app = httpx.Client(base_url=settings.app_url, headers=authorization, timeout=settings.timeout_s)
         self.people: list[str] = []
+        self.throttled: list[tuple[Mapping[str, Any], httpx.Response]] = []  # answers of the Track API to what came too fast
 
     def close(self) -> None:
         """Hang up."""
@@ -40,16 +45,22 @@ class LiveWorkspace:
 
     def person(self, label: str) -> str:
         """The id of a made-up person, who is deleted in the end whether they came to be or not."""
-        person = f"rs-cio-smoke-{self.run}-{label}@example.invalid"
+        person = f"rs-cio-smoke-{self.run}{'-' if label else ''}{label}@example.invalid"
         self.people.append(person)
         return person
 
-    def delete(self, people: Sequence[str]) -> None:
-        """Remove made-up people. Raises: RuntimeError when Customer.io does not take it."""
-        operations = [{"type": "person", "action": "delete", "identifiers": {"id": person}} for person in people]
+    def delete_people(self) -> None:
+        """Remove everybody who was made up, and look whether they are gone. Raises: RuntimeError naming those who are not."""
+        operations = [{"type": "person", "action": "delete", "identifiers": {"id": person}} for person in self.people]
+        if not operations:
+            return
         response = self._track.post("/api/v2/batch", json={"batch": operations})
         if response.status_code != 200:
-            raise RuntimeError(f"Customer.io answered {response.status_code} to {len(people)} deletions")
+            raise RuntimeError(f"Customer.io answered {response.status_code} to their deletion")
+        with AppClient(self.settings) as app:
+            gone, _ = self.until(lambda: not app.attributes(self.people))
+            if not gone:
+                raise RuntimeError(f"still there {self.wait_s:g} s later: {', '.join(app.attributes(self.people))}")
 
     def send(self, answer: Answer, *operations: Mapping[str, Any], shown: str = "") -> httpx.Response:
         """A batch. *shown* stands for it in the answers file where it is large."""
@@ -62,16 +73,29 @@ class LiveWorkspace:
         """Any request to the Track API; redirects are not followed."""
         response = self._track.request(method, path, content=body, headers={"Content-Type": "application/json"})
         answer.exchange(told, response)
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            self.throttled.append((told, response))
         return response
 
     def app(self, answer: Answer | None, method: str, path: str, *, is_paced: bool = True, **options: Any) -> httpx.Response:
-        """A request to the App API, at the pace that all callers of this machine share; noted where *answer* is given."""
-        if is_paced:
-            self._pace.wait()
-        response = self._app.request(method, path, **options)
+        """A request to the App API, at the pace that all callers of this machine share; noted where *answer* is given.
+
+        Other callers of the workspace use the same 10 requests a second: a 429 is waited out unless *is_paced* is false.
+        """
+        response = self._app_once(method, path, is_paced, options)
+        for _ in range(RETRIES if is_paced else 0):
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                break
+            time.sleep(float(response.headers.get("Retry-After", 1)))
+            response = self._app_once(method, path, is_paced, options)
         if answer is not None:
             answer.exchange({method: path, **options}, response)
         return response
+
+    def _app_once(self, method: str, path: str, is_paced: bool, options: Mapping[str, Any]) -> httpx.Response:
+        if is_paced:
+            self._pace.wait()
+        return self._app.request(method, path, **options)
 
     def attributes(self, person: str) -> dict[str, Any] | None:
         """A person's customer object; None while there is none."""
@@ -87,9 +111,16 @@ class LiveWorkspace:
     def until(self, is_seen: Callable[[], Any], wait_s: float | None = None) -> tuple[Any, float]:
         """What *is_seen* gave once it was true (or last), and the seconds that passed."""
         started = time.monotonic()
-        while not (seen := is_seen()) and time.monotonic() - started < (self.wait_s if wait_s is None else wait_s):
-            time.sleep(LOOK_EVERY_S)
+        end = started + (self.wait_s if wait_s is None else wait_s)
+        while not (seen := is_seen()) and (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(LOOK_EVERY_S, left_s))
         return seen, round(time.monotonic() - started, 2)
+
+
+def new_ulid() -> str:
+    """A random id for an event: 128 bits in Crockford's base 32."""
+    number = secrets.randbits(128)
+    return "".join(_CROCKFORD[number >> 5 * place & 31] for place in reversed(range(26)))
 
 
 def identify(person: str, attributes: Mapping[str, Any], timestamp: int | None = None) -> dict[str, Any]:
