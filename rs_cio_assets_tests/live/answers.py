@@ -115,7 +115,9 @@ class AnswersFile:
 
     def _write(self) -> None:
         text = json.dumps(scrub(self._content, self._hidden), indent=1, ensure_ascii=False, default=str)
-        self.path.write_text(text + "\n")
+        beside = self.path.with_suffix(".tmp")
+        beside.write_text(text + "\n")
+        beside.replace(self.path)  # an interruption leaves the earlier one whole
 
 
 def hidden_values(settings: Settings) -> dict[str, str]:

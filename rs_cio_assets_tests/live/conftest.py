@@ -9,14 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets_tests.live.answers import Answer, AnswersFile
 from rs_cio_assets_tests.live.cleaning import Cleaning
 from rs_cio_assets_tests.live.cluster import Cluster
 from rs_cio_assets_tests.live.switches import CAPABILITIES, Switches, read_switches
-from rs_cio_assets_tests.live.workspace import LiveWorkspace
+from rs_cio_assets_tests.live.workspace import LiveWorkspace, open_workspace
 
 HERE = Path(__file__).parent
 SKIPPED = "asks a real cluster and a real workspace: set RS_CIO_LIVE (docs/live.md)"
@@ -126,20 +125,10 @@ def cluster(live_settings: Settings, run: str, cleaning: Cleaning) -> Cluster:
 @pytest.fixture(scope="session")
 def workspace(live_settings: Settings, run: str, switches: Switches, cleaning: Cleaning) -> LiveWorkspace:
     """The workspace that CUSTOMERIO_WORKSPACE_ID names. Refuses to begin in any other, or where none is named."""
-    settings = live_settings.customerio
-    if settings.workspace_id is None:
-        pytest.exit("set CUSTOMERIO_WORKSPACE_ID to the test workspace: people are made and deleted in it", returncode=2)
     try:
-        with TrackClient(settings) as track:
-            found = track.region().workspace_id
+        made = open_workspace(live_settings.customerio, run, switches.wait_s)
     except RsCioError as error:
         pytest.exit(str(error), returncode=2)
-    if found != settings.workspace_id:
-        pytest.exit(
-            f"the keys belong to workspace {found}, CUSTOMERIO_WORKSPACE_ID names {settings.workspace_id}: nothing was sent",
-            returncode=2,
-        )
-    made = LiveWorkspace(settings, run, switches.wait_s)
     cleaning.add("the connections to Customer.io", made.close)
     cleaning.add(f"people rs-cio-smoke-{run}*@example.invalid", made.delete_people)
     return made

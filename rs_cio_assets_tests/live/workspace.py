@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import httpx
 
-from rs_cio_assets.customerio import AppClient
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.customerio.limits import APP_REQUESTS_PER_S
 from rs_cio_assets.customerio.pace import shared_pace
+from rs_cio_assets.errors import SettingsError
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets_tests.live.answers import Answer
 
@@ -115,6 +116,23 @@ class LiveWorkspace:
         while not (seen := is_seen()) and (left_s := end - time.monotonic()) > 0:
             time.sleep(min(LOOK_EVERY_S, left_s))
         return seen, round(time.monotonic() - started, 2)
+
+
+def open_workspace(settings: CustomerioSettings, run: str, wait_s: float) -> LiveWorkspace:
+    """The workspace that CUSTOMERIO_WORKSPACE_ID names; nothing is sent before that is known.
+
+    Raises: SettingsError where none is named or the keys belong to another one; whatever the question about the region raises.
+    """
+    if settings.workspace_id is None:
+        raise SettingsError("CUSTOMERIO_WORKSPACE_ID is not set", next_step="set it to a test workspace: people are made there")
+    with TrackClient(settings) as track:
+        found = track.region().workspace_id
+    if found != settings.workspace_id:
+        raise SettingsError(
+            f"the keys belong to workspace {found}, CUSTOMERIO_WORKSPACE_ID names {settings.workspace_id}; nothing was sent",
+            next_step="give the keys of the workspace that is meant",
+        )
+    return LiveWorkspace(settings, run, wait_s)
 
 
 def new_ulid() -> str:
