@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test bench costs overhead check format lock clean
+.PHONY: help demo dev advance test bench reads costs overhead check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path,
 
 bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
 	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)
+
+reads: $(INSTALLED) .venv-bench/.installed ## A day of five million rows out of Redshift: UNLOAD, driver, fetchmany into pandas (ROWS=5000000)
+	@$(BIN)/python -m benchmarks.reads --alternatives-python $(BENCH)/python $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json $(JSON))
 
 costs: $(INSTALLED) ## What the checks cost: seconds and App API requests for 100,000 people; a segment of a million members
 	@$(BIN)/python -m benchmarks.checks

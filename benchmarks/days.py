@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from rs_cio_assets.contract import Feed, load_contract
 from rs_cio_assets.store import Fingerprint, LocalStore, Manifest, StagedFile, save_manifest
-from rs_cio_assets.warehouse.stage import ROWS_PER_FILE, ROWS_PER_GROUP, staged_schema
+from rs_cio_assets.warehouse.staged_days import ROWS_PER_FILE, ROWS_PER_GROUP, staged_schema
 
 CONTRACT = Path(__file__).parent / "contract"
 ONE_IN = 1_000  # rows to one that breaks a rule, and to one that is different later

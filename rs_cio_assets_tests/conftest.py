@@ -38,13 +38,14 @@ LONGEST = (
 )
 
 
-# What tests of other things leave out: no S3 runs beside them. Tests of it, and processes of their own, say otherwise.
+# What tests of other things leave out, and the role: no S3 runs beside them. Tests of it say otherwise, as do other processes.
 WITHOUT_S3 = {"REDSHIFT_READ": "driver", "REDSHIFT_DELIVERY_LOG": "false", "RS_CIO_PREFLIGHT": "false"}
 
 
 def pytest_configure() -> None:
     """In this process the sandbox's defaults are without S3, also for what test modules make when they are imported."""
-    settings_module.SANDBOX_DEFAULTS = {**settings_module.SANDBOX_DEFAULTS, **WITHOUT_S3}
+    defaults = {name: value for name, value in settings_module.SANDBOX_DEFAULTS.items() if name != "REDSHIFT_ROLE"}
+    settings_module.SANDBOX_DEFAULTS = {**defaults, **WITHOUT_S3}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -124,7 +125,8 @@ def settings(redshift: RedshiftStandIn, customerio: CustomerioStandIn, tmp_path:
 @pytest.fixture
 def settings_with_s3(settings: Settings, s3: ScriptedS3) -> Settings:
     """The same, reading by UNLOAD to a prefix of the test's own."""
-    redshift = settings.redshift.model_copy(update={"read": "unload", "unload_to": f"s3://rs-cio-sandbox/unload/{uuid4().hex}"})
+    place = f"s3://rs-cio-sandbox/unload/{uuid4().hex}"
+    redshift = settings.redshift.model_copy(update={"read": "unload", "unload_to": place, "role": settings_module.SANDBOX_ROLE})
     return settings.model_copy(update={"redshift": redshift, "s3": settings.s3.model_copy(update={"endpoint_url": s3.url})})
 
 

@@ -23,7 +23,7 @@ from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import deliver_day, ledger
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets.store import Fingerprint, Manifest, StagedFile, Store, load_manifest, open_store, save_manifest
-from rs_cio_assets.warehouse.stage import staged_schema
+from rs_cio_assets.warehouse.staged_days import staged_schema
 from rs_cio_assets_tests.staging import NOW, READ_AT, contract_of, feed_of
 
 DAY = "2026-11-20"

@@ -18,7 +18,7 @@ from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import DeliveryReport, deliver_day
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets.store import Fingerprint, Manifest, StagedFile, Store, save_manifest
-from rs_cio_assets.warehouse.stage import staged_schema
+from rs_cio_assets.warehouse.staged_days import staged_schema
 
 READ_AT = datetime(2026, 11, 24, 6, tzinfo=UTC)
 NOW = datetime(2026, 11, 24, 7, tzinfo=UTC)

@@ -48,6 +48,7 @@ def export_metadata(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint.text(),
         "newest loaded_at (UTC)": MetadataValue.timestamp(newest) if newest else MetadataValue.text("no rows"),
         "read at (UTC)": MetadataValue.timestamp(manifest.read_at),
+        "read by": "UNLOAD to S3" if manifest.read_by == "unload" else "the driver, DECLARE and FETCH",
     }
 
 

@@ -13,6 +13,8 @@ from rs_cio_assets.delivery.folding import fold_ledgers
 from rs_cio_assets.delivery.rejections import REJECTIONS
 from rs_cio_assets.store import Store
 from rs_cio_assets.store.retention import expire, expire_staged, remove_orphans
+from rs_cio_assets.warehouse import Warehouse
+from rs_cio_assets.warehouse.exchange import remove_leftovers
 
 HOUSEKEEPING_KEY = AssetKey(["store", "housekeeping"])
 
@@ -24,12 +26,15 @@ def build_housekeeping(*, staged_days: int, rejections_days: int) -> AssetsDefin
         key=HOUSEKEEPING_KEY,
         description=f"Removes staged rows {staged_days} days after they were read, and rejections, segment differences and the "
         f"last look at activities {rejections_days} days after they were last written; folds the ledgers of days that were not "
-        "touched for 30 days. The ledger itself never goes: it is what keeps a second run from sending again.",
+        "touched for 30 days; removes what dead runs left of UNLOAD and COPY. "
+        "The ledger itself never goes: it is what keeps a second run from sending again.",
         group_name="store",
         kinds={"parquet"},
         owners=["team:data"],
     )
-    def housekeeping(context: AssetExecutionContext, store: ResourceParam[Store]) -> MaterializeResult:
+    def housekeeping(
+        context: AssetExecutionContext, store: ResourceParam[Store], warehouse: ResourceParam[Warehouse]
+    ) -> MaterializeResult:
         now = datetime.now(UTC)
         before = now - timedelta(days=rejections_days)
         with failing_clearly(), tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch:
@@ -40,6 +45,8 @@ def build_housekeeping(*, staged_days: int, rejections_days: int) -> AssetsDefin
                 "segment differences": expire(store, DIFFERENCES_KEPT, before),
                 "looks at activities": expire(store, LOOK, before),
             }
+            if warehouse.exchange:
+                removed["files of UNLOAD and COPY, left behind"] = remove_leftovers(warehouse.exchange, now)
             folded = fold_ledgers(store, now, Path(scratch))
         for kind, what in removed.items():
             context.log.info(f"{kind}: {what.objects:,} objects removed, {what.size_bytes:,} bytes")

@@ -31,7 +31,7 @@ from rs_cio_assets.delivery.packing import row_key_of
 from rs_cio_assets.delivery.people import acknowledged_keys
 from rs_cio_assets.store import Store
 from rs_cio_assets.warehouse.sql import view_name
-from rs_cio_assets.warehouse.stage import staged_schema
+from rs_cio_assets.warehouse.staged_days import staged_schema
 
 MESSAGES_WINDOW = timedelta(days=180)  # Customer.io keeps to windows of six months: App API document (read 2026-09-17)
 PEOPLE_ASKED = 10_000  # of those without a message, whether they are unsubscribed: 100 a request

@@ -23,7 +23,7 @@ from rs_cio_assets.delivery.rejections import rejections_key
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.store import Store, load_manifest
 from rs_cio_assets.warehouse import Session, Warehouse, sql
-from rs_cio_assets.warehouse.stage import staged_schema
+from rs_cio_assets.warehouse.staged_days import staged_schema
 
 # What reached the warehouse longer ago and did not arrive is no longer on its way: a daily run was missed, or the row is lost.
 # As long as the longest hold of an event (DeliveryOptions, 72 h).

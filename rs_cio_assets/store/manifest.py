@@ -44,7 +44,7 @@ class Manifest:
     """One staged day. *columns* are (name, contract type) in the files' order; *read_at* is aware UTC.
 
     *extra_columns* are those of the view that the contract does not list: they are not read. *view_rows* are all rows of the
-    view, of any day, in the same snapshot; counted for feeds with a brake only.
+    view, of any day, in the same snapshot; counted for feeds with a brake only. *read_by*: `unload` or `driver`.
     """
 
     feed: str
@@ -57,6 +57,7 @@ class Manifest:
     read_at: datetime
     extra_columns: tuple[str, ...] = ()
     view_rows: int | None = None
+    read_by: str = "driver"
 
 
 def staged_prefix(feed: str, day: str) -> str:
@@ -88,6 +89,7 @@ def save_manifest(store: Store, manifest: Manifest) -> None:
         "read_at": manifest.read_at.astimezone(UTC).isoformat(),
         "extra_columns": manifest.extra_columns,
         "view_rows": manifest.view_rows,
+        "read_by": manifest.read_by,
     }
     store.put(_key(manifest.feed, manifest.day), json.dumps(document, indent=1).encode())
 
@@ -114,6 +116,7 @@ def load_manifest(store: Store, feed: str, day: str) -> Manifest | None:
             read_at=datetime.fromisoformat(document["read_at"]),
             extra_columns=tuple(document["extra_columns"]),
             view_rows=document.get("view_rows"),
+            read_by=document.get("read_by", "driver"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 
@@ -28,12 +29,16 @@ _TRANSIENT = {
         "the statement ran into its timeout or was cancelled",
         "raise REDSHIFT_STATEMENT_TIMEOUT_S if it repeats",
     ),
-    "40001": ("Redshift asked to repeat the transaction (serialization conflict)", ""),
+    "40001": ("Redshift asked to repeat the transaction (serialization conflict, 1023)", "run it again"),
     "XX000": ("Redshift reported an internal error", "look at the query in the Redshift console if it repeats"),
 }
 _TRANSIENT_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
 _NAMES_OBJECTS = {"28", "3D", "3F", "42", "0A"}  # classes whose messages hold names, not data
 _CUT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # a connection that broke, not a certificate
+# What Redshift says when UNLOAD or COPY cannot use S3: `S3ServiceException:Access Denied,Status 403,Error AccessDenied,Rid ...`.
+# Source: AWS's pages on UNLOAD and COPY errors, read 2026-11-26; not proven on a real cluster.
+_S3_ERROR = re.compile(r"S3ServiceException:.*?Status (\d{3}),\s*Error (\w+)", re.DOTALL)
+_ROLE_ERROR = re.compile(r"assume|not associated to|credentials of role|IAM role", re.IGNORECASE)
 _SERIALIZATION_TEXT = "1023"  # Redshift's own number for a serializable isolation violation
 
 
@@ -107,8 +112,31 @@ def unreachable(settings: RedshiftSettings, reason: str) -> WarehouseUnavailable
     )
 
 
+def _from_s3(message: str) -> RsCioError | None:
+    """What S3 or IAM refused Redshift in UNLOAD or COPY; None for anything else."""
+    if found := _S3_ERROR.search(message):
+        status, code = found.groups()
+        what = f"S3 answered Redshift {status} {code}"
+        if status.startswith("5") or code in {"SlowDown", "ExpiredToken", "RequestTimeout"}:
+            return WarehouseUnavailable(what, next_step="run it again; if it repeats, look at the state of S3 and of the role")
+        return WarehouseRefused(
+            what,
+            next_step="let the role of REDSHIFT_ROLE put, get, list and delete in REDSHIFT_UNLOAD_TO, and use its KMS key "
+            "(`rs-cio grants --iam` prints the policy)",
+        )
+    if _ROLE_ERROR.search(message):
+        return WarehouseRefused(
+            "Redshift may not take the role of REDSHIFT_ROLE",
+            next_step="attach the role to the cluster or workgroup, and GRANT ASSUMEROLE on it FOR UNLOAD and FOR COPY "
+            "(`rs-cio grants` prints it)",
+        )
+    return None
+
+
 def _from_server(fields: Mapping[str, str], settings: RedshiftSettings) -> RsCioError:
     code = fields["C"]
+    if of_s3 := _from_s3(fields.get("M", "")):
+        return of_s3
     text = fields.get("M", "") if code[:2] in _NAMES_OBJECTS else ""
     if code == "42501":
         return WarehouseRefused(

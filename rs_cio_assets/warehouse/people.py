@@ -12,7 +12,7 @@ from rs_cio_assets.store import Manifest, Store
 from rs_cio_assets.warehouse import sql
 from rs_cio_assets.warehouse.connection import Row, Session
 from rs_cio_assets.warehouse.fingerprint import EMPTY
-from rs_cio_assets.warehouse.stage import StagedDays
+from rs_cio_assets.warehouse.staged_days import StagedDays
 
 # One statement takes at most 32,767 values (the wire protocol counts them in 16 bits); fewer, larger statements save scans.
 PEOPLE_PER_STATEMENT = 10_000

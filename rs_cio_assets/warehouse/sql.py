@@ -19,6 +19,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A text as a literal, for statements that take no bound values: UNLOAD, COPY, DECLARE."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def view_name(feed: Feed) -> str:
     """The export view, schema-qualified and quoted."""
     return f"{quoted(feed.view_schema)}.{quoted(feed.view_table)}"

@@ -184,12 +184,11 @@ def test_a_day_whose_rows_expired_says_so_alone_and_is_synced_again_with_its_exp
     run_sql(settings, f"DROP SCHEMA {schema} CASCADE")
 
 
-def test_a_store_that_cannot_be_used_fails_with_the_next_step(settings: Settings, s3_url: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_that_cannot_be_used_fails_with_the_next_step(settings: Settings, s3_url: str):
     """Rows that could not be removed are no success: the run fails and says what to do."""
-    keys = {name.upper(): value for name, value in KEYS.items()} | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": s3_url}
-    for name, value in keys.items():
-        monkeypatch.setenv(name, value)
-    with open_pipeline(settings.model_copy(update={"store": "s3://no-such-bucket/x"}), contract_of(ORDERS)) as pipeline:
+    s3 = settings.s3.model_copy(update={"endpoint_url": s3_url})
+    elsewhere = settings.model_copy(update={"store": "s3://no-such-bucket/x", "s3": s3})
+    with open_pipeline(elsewhere, contract_of(ORDERS)) as pipeline:
         job = pipeline.defs.resolve_job_def(HOUSEKEEPING)
         result = job.execute_in_process(instance=pipeline.instance, raise_on_error=False)
     (said,) = failures(result)

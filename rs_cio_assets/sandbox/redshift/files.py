@@ -174,7 +174,8 @@ class ParquetFiles:
     def discard(self) -> None:
         """Give up what is still open."""
         for part in self._slices:
-            if part.file is not None:
+            if part.file is not None and part.writer is not None:
+                part.writer.close()  # it would do so when it is collected, and then find no file
                 part.file.close()
 
     def _write(self, number: int, rows: pa.Table) -> None:
