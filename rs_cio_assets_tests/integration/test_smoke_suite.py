@@ -18,7 +18,7 @@ import pytest
 
 from rs_cio_assets.errors import SettingsError
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
-from rs_cio_assets.settings import Settings, environment
+from rs_cio_assets.settings import SANDBOX_ROLE, Settings, environment
 from rs_cio_assets_tests.live.switches import CAPABILITIES
 from rs_cio_assets_tests.live.workspace import open_workspace
 from rs_cio_assets_tests.pipeline import query
@@ -26,7 +26,14 @@ from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
 PROJECT = Path(__file__).parents[2]
 CAMPAIGN, WORKSPACE = 901, 100_001
-CANNOT = {"system_tables", "serialization", "replaced_grants", "region", "manual_segments"}  # what the stand-ins cannot do
+CANNOT = {
+    "zoned_copy",
+    "system_tables",
+    "serialization",
+    "replaced_grants",
+    "region",
+    "manual_segments",
+}  # what the stand-ins cannot do
 PROCESS_S = 240
 
 
@@ -42,6 +49,8 @@ class Smoke:
             "RS_CIO_LIVE_WAIT_S": "2",
             "RS_CIO_LIVE_CAMPAIGN_ID": str(CAMPAIGN),
             "RS_CIO_S3_ENDPOINT_URL": s3.url,
+            "REDSHIFT_ROLE": SANDBOX_ROLE,
+            "REDSHIFT_UNLOAD_TO": "s3://rs-cio-sandbox/unload",
             "REDSHIFT_PORT": str(settings.redshift.port),
             "CUSTOMERIO_TRACK_URL": settings.customerio.track_url,
             "CUSTOMERIO_APP_URL": settings.customerio.app_url,

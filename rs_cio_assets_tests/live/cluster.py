@@ -8,11 +8,13 @@ from typing import Any
 
 import redshift_connector
 
+from rs_cio_assets.contract import Feed
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.warehouse import Session, Warehouse
 from rs_cio_assets.warehouse.exchange import Exchange
 from rs_cio_assets.warehouse.failures import server_error
+from rs_cio_assets_tests.plain_views import Row
 
 
 class Cluster:
@@ -51,6 +53,14 @@ class Cluster:
         """With everything in it."""
         self.run(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
 
+    def in_schema(self, sql: str) -> str:
+        """The same statement over this run's copy of the shop's tables."""
+        return sql.replace("shop.", f"{self.schema}.")
+
+    def own(self, feed: Feed) -> Feed:
+        """A shipped feed with its view in this run's schema, over this run's tables."""
+        return feed.model_copy(update={"view": f"{self.schema}.v_{feed.name}", "sql": self.in_schema(feed.sql)})
+
     @contextmanager
     def connection(self, **options: Any) -> Iterator[Any]:
         """The driver's own connection with the product's login, and *options* of the driver."""
@@ -82,3 +92,10 @@ def refusal(session: Session, sql: str) -> tuple[Mapping[str, str], Exception] |
         return fields, error
     session._connection.rollback()
     return None
+
+
+def read(session: Session, relation: str) -> list[Row]:
+    """Every row of a table or view, by column."""
+    sql = f"SELECT * FROM {relation}"
+    names = [name for name, _ in session.describe(sql)]
+    return [dict(zip(names, row, strict=True)) for row in session.fetch(sql)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from uuid import uuid4
 import pytest
 
 from rs_cio_assets.errors import RsCioError
+from rs_cio_assets.sandbox.shop.skincare import products
+from rs_cio_assets.sandbox.shop.tables import KEYS
 from rs_cio_assets.settings import Settings, load_settings
+from rs_cio_assets_tests.hand_made_shop import inserts
 from rs_cio_assets_tests.live.answers import Answer, AnswersFile
 from rs_cio_assets_tests.live.cleaning import Cleaning
-from rs_cio_assets_tests.live.cluster import Cluster
+from rs_cio_assets_tests.live.cluster import Cluster, read
 from rs_cio_assets_tests.live.switches import CAPABILITIES, Switches, read_switches
 from rs_cio_assets_tests.live.workspace import LiveWorkspace, open_workspace
+from rs_cio_assets_tests.plain_views import Row
 
 HERE = Path(__file__).parent
 SKIPPED = "asks a real cluster and a real workspace: set RS_CIO_LIVE (docs/live.md)"
@@ -132,3 +137,19 @@ def workspace(live_settings: Settings, run: str, switches: Switches, cleaning: C
     cleaning.add("the connections to Customer.io", made.close)
     cleaning.add(f"people rs-cio-smoke-{run}*@example.invalid", made.delete_people)
     return made
+
+
+@pytest.fixture(scope="session")
+def tables(cluster: Cluster) -> dict[str, list[Row]]:
+    """The shop's tables with the hand-made customers, in this run's schema; read back by column."""
+    ddl = importlib.resources.files("rs_cio_assets.sandbox.shop").joinpath("schema.sql").read_text()
+    with cluster.session() as session:
+        for statement in ddl.split(";"):
+            if "CREATE TABLE" in statement:
+                session.run(cluster.in_schema(statement[statement.index("CREATE TABLE") :]))
+        for row in products().to_pylist():
+            session.run(f"INSERT INTO {cluster.schema}.products VALUES (%s, %s, %s, %s, %s)", tuple(row.values()))
+        for statement, values in inserts():
+            session.run(cluster.in_schema(statement), values)
+        session.commit()
+        return {name: read(session, f"{cluster.schema}.{name}") for name in KEYS}

@@ -11,6 +11,7 @@ PARTS = ("redshift", "customerio")
 # What a place may not be able to do, and what is then left out.
 CAPABILITIES = {
     "unload": "UNLOAD and COPY over S3",
+    "zoned_copy": "COPY from Parquet into TIMESTAMPTZ",
     "system_tables": "STV_DB_ISOLATION_LEVEL and other tables of Redshift's own",
     "serialization": "serializable or snapshot isolation between sessions",
     "replaced_grants": "a replaced view that keeps its grants",

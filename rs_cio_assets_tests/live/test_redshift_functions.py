@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
-from typing import Any
-
 import pytest
 
 from rs_cio_assets.contract import FeedKind, load_contract
-from rs_cio_assets.sandbox.shop.skincare import products
-from rs_cio_assets.sandbox.shop.tables import KEYS
 from rs_cio_assets.warehouse import compare_columns, create_view, describe_view
-from rs_cio_assets_tests.hand_made_shop import inserts
 from rs_cio_assets_tests.live.answers import Answer
-from rs_cio_assets_tests.live.cluster import Cluster
+from rs_cio_assets_tests.live.cluster import Cluster, read
 from rs_cio_assets_tests.plain_views import PlainViews, Row
 from rs_cio_assets_tests.redshift_examples import EXAMPLES
 
@@ -39,22 +33,6 @@ def test_functions_give_what_the_guide_says(cluster: Cluster, answer: Answer, pa
     answer.judge(not wrong, f"found and expected: {wrong}" if wrong else f"all {len(found)} as shown")
 
 
-@pytest.fixture(scope="module")
-def tables(cluster: Cluster) -> dict[str, list[Row]]:
-    """The shop's tables with the hand-made customers, in this run's schema; read back by column."""
-    ddl = importlib.resources.files("rs_cio_assets.sandbox.shop").joinpath("schema.sql").read_text()
-    statements = [text for text in ddl.split(";") if "CREATE TABLE" in text]
-    with cluster.session() as session:
-        for statement in statements:
-            session.run(in_schema(statement[statement.index("CREATE TABLE") :], cluster))
-        for row in products().to_pylist():
-            session.run(f"INSERT INTO {cluster.schema}.products VALUES (%s, %s, %s, %s, %s)", tuple(row.values()))
-        for statement, values in inserts():
-            session.run(in_schema(statement, cluster), values)
-        session.commit()
-        return {name: read(session, f"{cluster.schema}.{name}") for name in KEYS}
-
-
 @pytest.mark.parametrize("name", sorted(feed.name for feed in CONTRACT.feeds))
 @pytest.mark.asks(
     "Are the shipped views created, described and read as in the stand-in?",
@@ -64,8 +42,7 @@ def tables(cluster: Cluster) -> dict[str, list[Row]]:
 )
 def test_shipped_views_give_what_plain_python_gives(cluster: Cluster, tables: dict[str, list[Row]], answer: Answer, name: str):
     """Created in this run's schema by the product's own code, its columns compared with the contract, every value recomputed."""
-    feed = CONTRACT.feed(name)
-    feed = feed.model_copy(update={"view": f"{cluster.schema}.v_{name}", "sql": in_schema(feed.sql, cluster)})
+    feed = cluster.own(CONTRACT.feed(name))
     with cluster.session() as session:
         create_view(session, feed)
         columns = describe_view(session, feed)
@@ -82,15 +59,3 @@ def test_shipped_views_give_what_plain_python_gives(cluster: Cluster, tables: di
     said = [f"columns that differ: {', '.join(wrong) or 'none'}", *difference.sentences()]
     words = "; ".join([f"{len(found)} rows, {len(wanted)} expected", *said])
     answer.judge(found == wanted and not difference.sentences(), words)
-
-
-def in_schema(sql: str, cluster: Cluster) -> str:
-    """The same statement over this run's tables."""
-    return sql.replace("shop.", f"{cluster.schema}.")
-
-
-def read(session: Any, relation: str) -> list[Row]:
-    """Every row of a table or view, by column."""
-    sql = f"SELECT * FROM {relation}"
-    names = [name for name, _ in session.describe(sql)]
-    return [dict(zip(names, row, strict=True)) for row in session.fetch(sql)]
