@@ -68,9 +68,13 @@ _JSON = TypeAdapter(ViewRecord)
 
 
 def remember_view(session: Session, feed: Feed, store: Store, now: Callable[[], datetime]) -> None:
-    """Note the view as it stands now, created from *feed*'s SQL or verified beside it."""
-    record = ViewRecord(_sha256(feed), read_definition(session, feed), now())
-    store.put(_key(feed), _JSON.dump_json(record))
+    """Note the view as it stands now, created from *feed*'s SQL."""
+    remember_definition(feed, read_definition(session, feed), store, now)
+
+
+def remember_definition(feed: Feed, definition: str | None, store: Store, now: Callable[[], datetime]) -> None:
+    """Note *definition* as the one that was created or verified."""
+    store.put(_key(feed), _JSON.dump_json(ViewRecord(_sha256(feed), definition, now())))
 
 
 def compare_definition(session: Session, feed: Feed, store: Store) -> DefinitionDifference | None:
@@ -78,8 +82,12 @@ def compare_definition(session: Session, feed: Feed, store: Store) -> Definition
     record = recall_view(feed, store)
     if record is None:
         return None
-    is_others = session.settings.views == "verify"
-    noted, found = (text and text.rstrip("; \n").splitlines() for text in (record.definition, read_definition(session, feed)))
+    return difference_from(record, feed, read_definition(session, feed), is_others=session.settings.views == "verify")
+
+
+def difference_from(record: ViewRecord, feed: Feed, definition: str | None, *, is_others: bool) -> DefinitionDifference:
+    """How *definition*, as the warehouse tells it now, and *feed*'s SQL differ from the *record*."""
+    noted, found = (text and text.rstrip("; \n").splitlines() for text in (record.definition, definition))
     diff: list[str] = []
     if noted:  # what has no definition now is a table in the view's place
         before = f"{'verified' if is_others else 'created'} by create_views"

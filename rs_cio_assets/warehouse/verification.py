@@ -18,10 +18,10 @@ from rs_cio_assets.warehouse.connection import Session
 from rs_cio_assets.warehouse.definition import (
     DIFF_LINES,
     DefinitionDifference,
-    compare_definition,
+    difference_from,
     read_definition,
     recall_view,
-    remember_view,
+    remember_definition,
 )
 from rs_cio_assets.warehouse.views import ColumnDifference, ViewColumn, compare_columns, describe_view
 
@@ -64,12 +64,12 @@ def verify_view(session: Session, feed: Feed, store: Store, now: Callable[[], da
     verification = Verification(
         columns=columns,
         difference=compare_columns(feed, columns),
-        since=compare_definition(session, feed, store),
+        since=difference_from(record, feed, definition, is_others=True) if record else None,
         last_verified_at=record.created_at if record else None,
         sql_diff=compare_sql(feed.sql, definition) if definition else None,
     )
     if not verification.difference.is_blocking:
-        remember_view(session, feed, store, now)
+        remember_definition(feed, definition, store, now)  # what was shown, and not what may have come since
     return verification
 
 

@@ -60,7 +60,9 @@ class Smoke:
     @contextmanager
     def started(self, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
         """`make smoke` with *options* of pytest; ended with the block."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "rs_cio_assets_tests/live", *options]
+        # Under xdist SIGINT is ignored, which a child inherits; from a terminal it is not.
+        begin = "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(pytest.main())"
+        command = [sys.executable, "-c", begin, "-q", "-p", "no:cacheprovider", "rs_cio_assets_tests/live", *options]
         environ = environment({**self.variables, **variables})
         with subprocess.Popen(
             command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -147,7 +149,7 @@ def test_ctrl_c_cleans_up_too(smoke: Smoke):
     faults = {"lost_events": ["rs_cio_smoke_lag"]}
     httpx.put(f"{smoke.settings.customerio.app_url}/sandbox/faults", json=faults, timeout=30).raise_for_status()
     chosen = "mistakes or what_was_sent"
-    with smoke.started("-k", chosen, RS_CIO_LIVE_WAIT_S="120") as process:
+    with smoke.started("-k", chosen, RS_CIO_LIVE_WAIT_S="300") as process:
         until = time.monotonic() + PROCESS_S
         while "what_was_sent_can_be_read[an attribute]" not in smoke.asked():
             assert process.poll() is None, process.communicate()[0]

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from dagster import DagsterInstance
+from dagster import AssetKey, AssetsDefinition, AssetSpec, DagsterInstance, Definitions, asset
 
 from rs_cio_assets.assets import view_key
 from rs_cio_assets.contract import Contract
@@ -69,6 +69,15 @@ def verified(pipeline: Pipeline) -> dict[str, Any]:
     materialization = event.asset_materialization
     assert materialization is not None
     return {name: getattr(value, "records", value.value) for name, value in materialization.metadata.items()}
+
+
+def made_by_dbt(name: str) -> AssetsDefinition:
+    """An asset that somebody else's code makes."""
+
+    @asset(name=name)
+    def made() -> None: ...
+
+    return made
 
 
 def columns(shown: Any) -> list[tuple[Any, ...]]:
@@ -176,7 +185,7 @@ def test_a_table_in_the_view_s_place_is_compared_by_its_columns(warehouse: Wareh
 
 
 def test_upstream_assets_are_lineage_and_no_more(warehouse: Warehouse):
-    """dbt's assets stand before the view as external ones; no job runs them, and no row counts as changed."""
+    """dbt's assets stand before the view, external or dbt's own; no job runs them, and no row counts as changed."""
     upstream = ("analytics/orders", "customers")
     warehouse.make(USUAL)
     plain, declared = warehouse.contract(), warehouse.contract(upstream=upstream)
@@ -190,5 +199,9 @@ def test_upstream_assets_are_lineage_and_no_more(warehouse: Warehouse):
             for made in (pipeline, other)
         )
         assert jobs == without
+        dbt = Definitions(assets=[AssetSpec(["analytics", "orders"]), made_by_dbt("customers")])
+        together = Definitions.merge(pipeline.defs, dbt).resolve_asset_graph()
+        assert together.get(view_key("orders")).parent_keys == graph.get(view_key("orders")).parent_keys
+        assert together.get(AssetKey(["customers"])).is_executable
         verified(pipeline)
         assert pipeline.sync_one("2026-11-20").is_success
