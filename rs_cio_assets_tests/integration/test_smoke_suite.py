@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from rs_cio_assets_tests.pipeline import query
 from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
 PROJECT = Path(__file__).parents[2]
+SUITE = "rs_cio_assets_tests/live"
 CAMPAIGN, WORKSPACE = 901, 100_001
 CANNOT = {
     "zoned_copy",
@@ -58,14 +59,28 @@ class Smoke:
         }
 
     @contextmanager
-    def started(self, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-        """`make smoke` with *options* of pytest; ended with the block."""
-        # Under xdist SIGINT is ignored, which a child inherits; from a terminal it is not.
-        begin = "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(pytest.main())"
-        command = [sys.executable, "-c", begin, "-q", "-p", "no:cacheprovider", "rs_cio_assets_tests/live", *options]
+    def started(self, *options: str, files: Sequence[str] = ("",), **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """`make smoke` with *options* of pytest, of these *files* in their order; ended with the block."""
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *(f"{SUITE}/{file}" for file in files),
+            *options,
+        ]
         environ = environment({**self.variables, **variables})
         with subprocess.Popen(
-            command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=PROJECT,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Under xdist SIGINT is ignored, which a child inherits; from a terminal it is not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         ) as process:
             try:
                 yield process
@@ -145,16 +160,17 @@ def test_the_whole_suite_runs_and_leaves_nothing_but_its_second_step(smoke: Smok
 
 
 def test_ctrl_c_cleans_up_too(smoke: Smoke):
-    """Interrupted while it waits for something that never comes: schema and people are gone, and the file says what was made."""
+    """Interrupted while it waits for what never comes: schema, objects and people are gone; the file says what was made."""
     faults = {"lost_events": ["rs_cio_smoke_lag"]}
     httpx.put(f"{smoke.settings.customerio.app_url}/sandbox/faults", json=faults, timeout=30).raise_for_status()
-    chosen = "mistakes or what_was_sent"
-    with smoke.started("-k", chosen, RS_CIO_LIVE_WAIT_S="300") as process:
+    files = ("test_redshift_unload.py", "test_customerio_waits.py")
+    with smoke.started("-k", "manifest or what_was_sent", files=files, RS_CIO_LIVE_WAIT_S="300") as process:
         until = time.monotonic() + PROCESS_S
         while "what_was_sent_can_be_read[an attribute]" not in smoke.asked():
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < until
             time.sleep(0.1)
+        assert all(smoke.left().values()), "people, objects and a schema are there to be removed"
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PROCESS_S)
     assert process.returncode == 2, output
