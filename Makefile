@@ -1,5 +1,5 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=8000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT S3_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
+# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT S3_PORT CUSTOMERIO_PORT DAGSTER_PORT; for smoke: ANSWERS=folder; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test bench reads costs overhead check format lock clean
+.PHONY: help demo dev advance test smoke bench reads costs overhead check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with
 
 test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path, LONG=1)
 	@$(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(if $(LONG),--long) $(TESTS)
+
+smoke: $(INSTALLED) ## What only a real cluster and workspace can tell, by your settings and RS_CIO_LIVE (ANSWERS=folder; docs/live.md)
+	@$(if $(ANSWERS),RS_CIO_LIVE_ANSWERS=$(ANSWERS)) $(BIN)/pytest -q -p no:cacheprovider --tb=short --timeout=3600 rs_cio_assets_tests/live
 
 bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
 	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)

@@ -51,7 +51,7 @@ def build_definitions(
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[
-            *(build_view(feed) for feed in feeds),
+            *(build_view(feed, settings.redshift.views) for feed in feeds),
             *by_day,
             *((build_log(), build_check_results(checked), build_unlogged_days(contract, settings)) if has_log else ()),
             build_readiness(contract, checked, locked_on=locked_on(settings)),

@@ -44,7 +44,8 @@ def build_jobs(
         _job(
             CREATE_VIEWS,
             AssetSelection.assets(*(view_key(f.name) for f in feeds), *((LOG_KEY,) if has_log else ())),
-            "Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
+            "Create or replace every feed's export view in Redshift, or compare it with the contract where others own it "
+            "(REDSHIFT_VIEWS=verify). Run it after the SQL changed.",
         ),
         _job(
             SYNC_DAY,
