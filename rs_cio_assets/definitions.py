@@ -22,6 +22,7 @@ from rs_cio_assets.automation import (
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
+from rs_cio_assets.doctor import Preflight
 from rs_cio_assets.readiness import build_readiness
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings, load_settings
@@ -43,7 +44,11 @@ def build_definitions(
     feeds = contract.enabled_feeds
     checks = build_checks(contract, has_canary=settings.canary, lateness_days=settings.lateness_days)
     jobs = build_jobs(contract, checks)
-    by_day = [build(feed, contract, daily) for build in (build_export, build_feed) for feed in feeds]
+    preflight = Preflight(settings, lambda: contract).require if settings.preflight else None
+    by_day = [
+        *(build_export(feed, contract, daily) for feed in feeds),
+        *(build_feed(feed, contract, daily, preflight) for feed in feeds),
+    ]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[
