@@ -47,5 +47,8 @@ def failed(name: str, error: RsCioError, remedy: str = "") -> Line:
 
 def worst(lines: Iterable[Line]) -> Status:
     """The status of all of them together; ok where there is none."""
-    found = [line.status for line in lines]
-    return max(found, key=STATUSES.index) if found else "ok"
+    found = {line.status for line in lines}
+    for status in reversed(STATUSES):
+        if status in found:
+            return status
+    return "ok"
