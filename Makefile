@@ -1,11 +1,11 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=8000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
+# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT S3_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMERIO_PORT),--customerio-port $(CUSTOMERIO_PORT)) \
-	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT))
+	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT)) $(if $(S3_PORT),--s3-port $(S3_PORT))
 SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
 	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(FAULT),--fault $(FAULT))

@@ -22,7 +22,7 @@ from rs_cio_assets.cli_doctor import doctor
 from rs_cio_assets.cli_lock import lock
 from rs_cio_assets.cli_report import report
 from rs_cio_assets.errors import RsCioError
-from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT
+from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT, SANDBOX_S3_PORT
 
 DAGSTER_PORT = 3000
 DAYS = 14
@@ -34,6 +34,7 @@ def _port_options(command: Command) -> Command:
     for name, default in (
         ("dagster", DAGSTER_PORT),
         ("customerio", SANDBOX_CUSTOMERIO_PORT),
+        ("s3", SANDBOX_S3_PORT),
         ("redshift", SANDBOX_REDSHIFT_PORT),
     ):
         option = click.option(f"--{name}-port", type=click.IntRange(1, 65535), default=default, show_default=True)
@@ -73,6 +74,7 @@ def demo(
     last_day: date | None,
     days_per_run: int,
     redshift_port: int,
+    s3_port: int,
     customerio_port: int,
     dagster_port: int,
 ) -> None:
@@ -84,7 +86,7 @@ def demo(
     last = last_day or datetime.now(UTC).date() - timedelta(days=1)
     options = DemoOptions(
         home=_home(shop),
-        ports=Ports(redshift_port, customerio_port, dagster_port),
+        ports=Ports(redshift=redshift_port, s3=s3_port, customerio=customerio_port, dagster=dagster_port),
         first_day=first_day or last - timedelta(days=days - 1),
         last_day=last,
         customers=customers,
@@ -101,12 +103,13 @@ def demo(
 @rs_cio.command()
 @_port_options
 @click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
-def dev(*, shop: str, redshift_port: int, customerio_port: int, dagster_port: int) -> None:
+def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, dagster_port: int) -> None:
     """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C."""
     from rs_cio_assets.demo import Ports, sandbox, wait_for_ui, wait_until_interrupted  # noqa: PLC0415
 
     console = _console()
-    with sandbox(_home(shop), Ports(redshift_port, customerio_port, dagster_port), console) as running:
+    ports = Ports(redshift=redshift_port, s3=s3_port, customerio=customerio_port, dagster=dagster_port)
+    with sandbox(_home(shop), ports, console) as running:
         wait_for_ui(running, console)
         wait_until_interrupted(running.processes)
 
@@ -118,12 +121,13 @@ def sandbox_group() -> None:
 
 @sandbox_group.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=SANDBOX_REDSHIFT_PORT, show_default=True)
+@click.option("--s3-port", type=click.IntRange(1, 65535), default=SANDBOX_S3_PORT, show_default=True)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "redshift")
-def redshift(*, port: int, data: Path) -> None:
-    """The Redshift stand-in, until Ctrl-C: a PostgreSQL whose wire speaks to the unmodified Redshift driver."""
+def redshift(*, port: int, s3_port: int, data: Path) -> None:
+    """The Redshift stand-in, until Ctrl-C: a PostgreSQL behind Redshift's wire, and S3 for UNLOAD and COPY."""
     from rs_cio_assets.sandbox.redshift import serve  # noqa: PLC0415
 
-    serve(data, port)
+    serve(data, port, s3_port)
 
 
 @sandbox_group.command()

@@ -158,3 +158,9 @@ CREATE OR REPLACE FUNCTION json_extract_path_text(given text, VARIADIC path text
 $$ SELECT coalesce(given::jsonb #>> path, '') $$;
 CREATE OR REPLACE FUNCTION get_array_length(given jsonb) RETURNS int LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN jsonb_typeof(given) = 'array' THEN jsonb_array_length(given) END $$;
+
+-- UNLOAD and COPY
+CREATE OR REPLACE FUNCTION pg_last_unload_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('redshift.last_unload_count', true), ''), '0')::bigint $$;
+CREATE OR REPLACE FUNCTION pg_last_copy_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('redshift.last_copy_count', true), ''), '0')::bigint $$;
