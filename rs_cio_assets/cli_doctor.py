@@ -57,6 +57,31 @@ def doctor(*, only: Sequence[str], as_json: bool) -> None:
         Preflight(settings, read_contract).record(patient, lines)
 
 
+@click.command(short_help="SQL with the smallest set of rights for the contract; or AWS policies.")
+@click.option("--user", help="The user of the sync; default: REDSHIFT_USER, else cio_sync.")
+@click.option("--role", help="ARN of the role for UNLOAD and COPY; default: REDSHIFT_ROLE.")
+@click.option("--schema-owner", metavar="NAME", help="Who owns the export views (REDSHIFT_VIEWS=verify): their grants, too.")
+@click.option("--iam", "is_iam", is_flag=True, help="The policies of the role and of this process, as JSON, in place of SQL.")
+def grants(*, user: str | None, role: str | None, schema_owner: str | None, is_iam: bool) -> None:
+    """Print what an administrator runs so that the sync can do what the contract says, and nothing else. Runs nothing.
+
+    \b
+    rs-cio grants > grants.sql
+    rs-cio grants --iam
+    """
+    from rs_cio_assets.contract import load_contract  # noqa: PLC0415
+    from rs_cio_assets.doctor import process_policy, role_policy, script, trust_policy  # noqa: PLC0415
+    from rs_cio_assets.settings import environment, load_settings  # noqa: PLC0415
+
+    settings = load_settings(environment({"REDSHIFT_ROLE": role} if role else {}))
+    contract = load_contract(settings.contract)
+    if is_iam:
+        policies = {"role": role_policy(settings), "role trust": trust_policy(), "this process": process_policy(settings)}
+        print_json(policies)
+    else:
+        click.echo(script(contract, settings.redshift, user or settings.redshift.user or "cio_sync", schema_owner), nl=False)
+
+
 def _settings_lines(error: SettingsError) -> Iterator[Line]:
     """Each problem of the environment as a line."""
     from rs_cio_assets.doctor import failure  # noqa: PLC0415

@@ -19,7 +19,7 @@ from rs_cio_assets.warehouse.definition import compare_definition
 from rs_cio_assets.warehouse.sql import quoted
 
 LOG_SCHEMA = "cio_sync"
-LOG_TABLES = ("deliveries", "rejections")
+LOG_TABLES = ("deliveries", "rejections", "segment_differences", "check_results")
 _WAYS = {
     "password": "with the password of REDSHIFT_PASSWORD",
     "secret": "with the secret of REDSHIFT_SECRET_ID",
@@ -145,7 +145,7 @@ def delivery_log(patient: Patient) -> Iterator[Line]:
         there = {str(row[0]) for row in session.fetch("SELECT tablename FROM pg_tables WHERE schemaname = %s", (LOG_SCHEMA,))}
         missing = [table for table in LOG_TABLES if table not in there]
         if missing:
-            yield _missing(session, missing, grants)
+            yield _missing(session, missing)
             return
         try:
             for table in LOG_TABLES:
@@ -155,12 +155,12 @@ def delivery_log(patient: Patient) -> Iterator[Line]:
         except WarehouseRefused as error:
             yield failed(name, error, grants)
             return
-    yield ok(name, f"{' and '.join(LOG_TABLES)} of {LOG_SCHEMA} may be written")
+    yield ok(name, f"the {len(LOG_TABLES)} tables of {LOG_SCHEMA} may be written")
 
 
-def _missing(session: Session, missing: list[str], grants: str) -> Line:
+def _missing(session: Session, missing: list[str]) -> Line:
     """Without the tables: may this user make them?"""
-    text = f"{LOG_SCHEMA} has no table {' and '.join(missing)}"
+    text = f"{LOG_SCHEMA} has no table {', '.join(missing)}"
     rows = session.fetch(
         "SELECT has_schema_privilege(nspname, 'CREATE') FROM pg_namespace WHERE nspname = %s "
         "UNION ALL SELECT has_database_privilege(current_database(), 'CREATE') "
@@ -169,7 +169,11 @@ def _missing(session: Session, missing: list[str], grants: str) -> Line:
     )
     if rows and rows[0][0]:
         return warning("delivery log", f"{text}; this user may make it", "materialize redshift/log")
-    return failure("delivery log", f"{text}, and this user may not make it", f"{grants}, then materialize redshift/log")
+    return failure(
+        "delivery log",
+        f"{text}, and this user may not make it",
+        f"an administrator runs what rs-cio schema and then what rs-cio grants prints",
+    )
 
 
 def _aware(found: datetime) -> datetime:
