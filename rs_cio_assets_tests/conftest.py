@@ -89,7 +89,7 @@ def scripted_s3() -> Iterator[ScriptedS3]:
 
 @pytest.fixture
 def s3(scripted_s3: ScriptedS3) -> Iterator[ScriptedS3]:
-    """S3 beside the warehouse; what is planted there to go wrong is forgotten after the test. Tests keep to their own prefixes."""
+    """S3 beside the warehouse; faults planted in it are forgotten after the test. Tests keep to prefixes of their own."""
     yield scripted_s3
     scripted_s3.calm()
 

@@ -14,6 +14,16 @@ from rs_cio_assets.sandbox.redshift.statement import Refusal, place
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A file to copy; *size_bytes* is None where no manifest says it."""
+
+    bucket: str
+    key: str
+    size_bytes: int | None = None
+    is_mandatory: bool = True
+
+
+@dataclass(frozen=True)
 class Bucket:
     """One bucket. *encryption* are the arguments of every put."""
 
@@ -46,14 +56,25 @@ class Bucket:
         with _in_redshift_s_words():
             self.client.delete_object(Bucket=self.name, Key=key)
 
-    def entries(self, key: str) -> list[tuple[str, str]]:
-        """Bucket and key of each file that a manifest lists."""
+    def entries(self, key: str) -> list[Entry]:
+        """The files that the manifest at *key* lists.
+
+        Source: AWS Redshift developer guide, Using a manifest to specify data files, read 2026-11-26: Parquet needs
+        content_length, and a file that is not mandatory may be missing.
+        """
         with _in_redshift_s_words():
             text = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
         try:
-            return [place(entry["url"]) for entry in json.loads(text)["entries"]]
+            return [
+                Entry(*place(entry["url"]), entry["meta"]["content_length"], entry.get("mandatory", False))
+                for entry in json.loads(text)["entries"]
+            ]
         except (ValueError, KeyError, TypeError):
-            raise Refusal(f"Manifest file is not in correct json format: s3://{self.name}/{key}") from None
+            raise Refusal(f"The manifest s3://{self.name}/{key} is not as COPY needs it") from None
+
+    def has(self, key: str) -> bool:
+        """True where there is an object of this key."""
+        return key in self.keys(key)
 
 
 @contextmanager

@@ -33,9 +33,9 @@ def to_postgres(sql: str) -> str:
     masked = mask(sql)
     if group := _QUERY_GROUP.search(masked):
         return f"{sql[: group.start(1)]}redshift.query_group{sql[group.end(1) :]}"
-    sql = _cut(sql, _NO_BINDING)
+    sql = replace(sql, _NO_BINDING, "")
     if _CREATE_TABLE.search(masked):
-        sql = _cut(sql, _TABLE_ATTRIBUTES)
+        sql = replace(sql, _TABLE_ATTRIBUTES, "")
     return _listagg_to_string_agg(sql)
 
 
@@ -58,9 +58,7 @@ def transfer_verb(sql: str) -> str | None:
 
 
 def unsupported_statement(sql: str) -> str | None:
-    """The verb of a statement that this stand-in does not emulate (without S3: UNLOAD and COPY, too), or None."""
-    if verb := transfer_verb(sql):
-        return verb
+    """The verb of a statement that this stand-in does not emulate, or None."""
     found = _UNSUPPORTED.search(mask(sql))
     return " ".join(found[1].upper().split()) if found else None
 
@@ -76,10 +74,16 @@ def mask(sql: str, *, keep_quoted_names: bool = False) -> str:
     return _OPAQUE.sub(blank, sql)
 
 
-def _cut(sql: str, pattern: re.Pattern[str]) -> str:
+def replace(sql: str, pattern: re.Pattern[str], words: str) -> str:
+    """*sql* with *words* in place of *pattern*, wherever it stands outside of literals, quoted names and comments."""
     for found in reversed(list(pattern.finditer(mask(sql)))):
-        sql = sql[: found.start()] + sql[found.end() :]
+        sql = f"{sql[: found.start()]}{words}{sql[found.end() :]}"
     return sql
+
+
+def literal(text: str) -> str:
+    """A literal of PostgreSQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _listagg_to_string_agg(sql: str) -> str:

@@ -11,7 +11,7 @@ import socket
 import threading
 from contextlib import closing, suppress
 
-from rs_cio_assets.sandbox.redshift import dialect, wire
+from rs_cio_assets.sandbox.redshift import dialect, users, wire
 from rs_cio_assets.sandbox.redshift.statement import Refusal
 from rs_cio_assets.sandbox.redshift.transfers import Transfer, Transfers, parse_transfer
 from rs_cio_assets.sandbox.redshift.upstream import ServerError, Upstream
@@ -35,10 +35,10 @@ _SERVER_VERSION = "8.0.2"
 class Proxy:
     """Listens on 127.0.0.1:*port* (0: any free one) and passes sessions to PostgreSQL on *postgres_port*.
 
-    *transfers* carries out UNLOAD and COPY; None: there is no S3, and they are refused.
+    *transfers* carries out UNLOAD and COPY.
     """
 
-    def __init__(self, port: int, password: str, transfers: Transfers | None = None) -> None:
+    def __init__(self, port: int, password: str, transfers: Transfers) -> None:
         self._password = password
         self._transfers = transfers
         self._listener = socket.socket()
@@ -84,7 +84,7 @@ class Proxy:
 class _Session:
     """One client's connection."""
 
-    def __init__(self, client: socket.socket, postgres_port: int, password: str, transfers: Transfers | None) -> None:
+    def __init__(self, client: socket.socket, postgres_port: int, password: str, transfers: Transfers) -> None:
         self._client = client
         self._transfers = transfers
         self._cancel_key = b""
@@ -194,10 +194,9 @@ class _Session:
         if kind == b"B":
             portal, name, _ = body.split(b"\0", 2)
             self._bound[portal] = self._prepared.get(name)
-        return parse_transfer(body[:-1].decode()) if kind == b"Q" and self._transfers else None
+        return parse_transfer(body[:-1].decode()) if kind == b"Q" else None
 
     def _run_transfer(self, upstream: Upstream, transfer: Transfer, *, is_simple: bool) -> None:
-        assert self._transfers is not None  # noqa: S101 - nothing is prepared without
         try:
             if not is_simple:
                 upstream.await_bind()
@@ -226,7 +225,7 @@ class _Session:
         """The message to forward for one of the client's."""
         if kind == b"P":
             name, sql, rest = body.split(b"\0", 2)
-            transfer = parse_transfer(sql.decode()) if self._transfers else None
+            transfer = parse_transfer(sql.decode())
             self._prepared[name] = transfer
             # What PostgreSQL prepares in its place returns no rows either, and is never run.
             text = "DO ''" if transfer else self._statement(sql.decode())
@@ -236,13 +235,10 @@ class _Session:
         return wire.message(kind, body)
 
     def _statement(self, sql: str) -> str:
-        if verb := dialect.unsupported_statement(sql):
-            # Raised by the server, so that the transaction is aborted as Redshift aborts it.
-            return f"SELECT redshift.refuse('{verb} is not supported by the Redshift stand-in')"
         if view := dialect.replaced_view(sql):
             # Where it cannot be dropped (another view reads it), what the replacement itself says is the answer.
             self._ask_server(f"DO $drop$ BEGIN DROP VIEW IF EXISTS {view}; EXCEPTION WHEN OTHERS THEN NULL; END $drop$")
-        return dialect.to_postgres(sql)
+        return dialect.to_postgres(users.to_postgres(sql))
 
     def _ask_server(self, sql: str) -> None:
         """Run a statement of our own in the client's session, which is idle here; errors show in what follows."""

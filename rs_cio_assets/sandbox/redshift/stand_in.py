@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.redshift import wire
+from rs_cio_assets.sandbox.redshift.dialect import literal
 from rs_cio_assets.sandbox.redshift.postgres import SUPERUSER, Postgres
 from rs_cio_assets.sandbox.redshift.proxy import Proxy
 from rs_cio_assets.sandbox.redshift.transfers import EmptyUnload, Transfers
@@ -43,7 +44,7 @@ class RedshiftStandIn:
         self.port = port
         self._user, self._password, self._database = user, password, database
         self._postgres = Postgres(data_dir)
-        self._transfers = Transfers(s3, role, empty_unload) if s3 else None
+        self._transfers = Transfers(s3, role, empty_unload)
         self._proxy: Proxy | None = None
 
     def start(self) -> Self:
@@ -84,10 +85,10 @@ class RedshiftStandIn:
 
     def _prepare(self) -> None:
         user, database = _quoted(self._user), _quoted(self._database)
-        is_new = not _query(self._postgres.port, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = {_literal(self._user)}")  # noqa: S608 - a literal, escaped
+        is_new = not _query(self._postgres.port, "postgres", f"SELECT 1 FROM pg_roles WHERE rolname = {literal(self._user)}")  # noqa: S608 - a literal, escaped
         if is_new:
             _query(self._postgres.port, "postgres", f"CREATE ROLE {user} LOGIN SUPERUSER")
-        has_database = f"SELECT 1 FROM pg_database WHERE datname = {_literal(self._database)}"  # noqa: S608 - as above
+        has_database = f"SELECT 1 FROM pg_database WHERE datname = {literal(self._database)}"  # noqa: S608 - as above
         if not _query(self._postgres.port, "postgres", has_database):
             _query(self._postgres.port, "postgres", f"CREATE DATABASE {database} OWNER {user}")
         functions = importlib.resources.files("rs_cio_assets.sandbox.redshift").joinpath("functions.sql").read_text()
@@ -131,7 +132,3 @@ def _query(port: int, database: str, sql: str) -> int:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -6,7 +6,7 @@ Source: AWS Redshift developer guide, UNLOAD (r_UNLOAD), read 2026-11-26.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,41 +70,39 @@ _WITHOUT_EFFECT = frozenset({"format", "is_encrypted", "is_auto", "row_group_mb"
 
 def _option(statement: Statement) -> dict[str, Any]:
     """The option that comes next."""
-    if statement.has("MAXFILESIZE"):
-        statement.has("AS")
-        return {"max_file_bytes": _file_bytes(_megabytes(statement))}
-    if statement.has("ROWGROUPSIZE"):
-        statement.has("AS")
-        return {"row_group_mb": _row_group(_megabytes(statement))}
-    if statement.has("PARALLEL"):
-        is_off = statement.has("OFF") or statement.has("FALSE")
-        _ = is_off or statement.has("ON") or statement.has("TRUE")
-        return {"is_parallel": not is_off}
-    if statement.has("MANIFEST"):
-        return {"has_manifest": True, "is_verbose": statement.has("VERBOSE")}
-    if statement.has("ENCRYPTED"):
-        return {"is_encrypted": True, "is_auto": statement.has("AUTO")}
-    for word, name in (("ALLOWOVERWRITE", "may_overwrite"), ("CLEANPATH", "cleans_path")):
+    for word, read in _OPTIONS.items():
         if statement.has(word):
-            return {name: True}
-    return _option_with_a_value(statement)
-
-
-def _option_with_a_value(statement: Statement) -> dict[str, Any]:
-    if statement.has("IAM_ROLE"):
-        return {"role": role_of(statement)}
-    if statement.has("REGION"):
-        statement.has("AS")
-        return {"region": statement.string()}
-    if statement.has("KMS_KEY_ID"):
-        return {"kms_key_id": statement.string()}
-    if statement.has("EXTENSION"):
-        return {"extension": statement.string().removeprefix(".")}
-    if statement.has("FORMAT"):
-        statement.has("AS")
-    if statement.has("PARQUET"):
-        return {"format": "PARQUET"}
+            return read(statement)
     raise not_emulated("UNLOAD", statement)
+
+
+def _parallel(statement: Statement) -> dict[str, Any]:
+    is_off = statement.has("OFF") or statement.has("FALSE")
+    _ = is_off or statement.has("ON") or statement.has("TRUE")
+    return {"is_parallel": not is_off}
+
+
+def _format(statement: Statement) -> dict[str, Any]:
+    if not _after_as(statement).has("PARQUET"):
+        raise not_emulated("UNLOAD", statement)
+    return {"format": "PARQUET"}
+
+
+_OPTIONS: Mapping[str, Callable[[Statement], dict[str, Any]]] = {
+    "IAM_ROLE": lambda s: {"role": role_of(s)},
+    "FORMAT": _format,
+    "PARQUET": lambda _: {"format": "PARQUET"},
+    "MANIFEST": lambda s: {"has_manifest": True, "is_verbose": s.has("VERBOSE")},
+    "MAXFILESIZE": lambda s: {"max_file_bytes": _file_bytes(_megabytes(s))},
+    "ROWGROUPSIZE": lambda s: {"row_group_mb": _row_group_mb(_megabytes(s))},
+    "PARALLEL": _parallel,
+    "ENCRYPTED": lambda s: {"is_encrypted": True, "is_auto": s.has("AUTO")},
+    "KMS_KEY_ID": lambda s: {"kms_key_id": s.string()},
+    "ALLOWOVERWRITE": lambda _: {"may_overwrite": True},
+    "CLEANPATH": lambda _: {"cleans_path": True},
+    "REGION": lambda s: {"region": _after_as(s).string()},
+    "EXTENSION": lambda s: {"extension": s.string().removeprefix(".")},
+}
 
 
 def _require_sense(query: str, given: Mapping[str, Any]) -> None:
@@ -125,8 +123,13 @@ def _require_sense(query: str, given: Mapping[str, Any]) -> None:
             raise Refusal("Limit clause is not supported", "0A000")
 
 
+def _after_as(statement: Statement) -> Statement:
+    statement.has("AS")
+    return statement
+
+
 def _megabytes(statement: Statement) -> float:
-    size = statement.number()
+    size = _after_as(statement).number()
     if statement.has("GB"):
         return size * 1024
     statement.has("MB")
@@ -140,7 +143,7 @@ def _file_bytes(megabytes: float) -> int:
     return max(1, int(megabytes // ROW_GROUP_MB)) * ROW_GROUP_MB * MB
 
 
-def _row_group(megabytes: float) -> int:
+def _row_group_mb(megabytes: float) -> int:
     if not ROW_GROUP_MB <= megabytes <= 4 * ROW_GROUP_MB or megabytes % 1:
         raise Refusal("ROWGROUPSIZE must be between 32 MB and 128 MB", "22023")
     return int(megabytes)
