@@ -1,4 +1,4 @@
-"""Stand-ins in which everything is in order for production settings: S3, a shop with its views, grants by the script, Customer.io.
+"""Stand-ins in which all is in order for production settings: S3, a shop with its views, grants by the script, Customer.io.
 
 The user of the sync has what `rs-cio grants` prints, and no more.
 """

@@ -90,7 +90,7 @@ def is_in_from(words: str, position: int) -> bool:
         if depth < 0:
             return False
         if not depth and found[0] not in "()":
-            return found[0].upper() == "FROM"
+            return found[0].upper() in {"FROM", "ON"}  # a comma after a join's condition lists another table
     return False
 
 

@@ -102,7 +102,7 @@ def _tail(contract: Contract, redshift: RedshiftSettings, view_owner: str | None
         yield f"--   {', '.join(sorted(tables_of_views(contract)))}"
         if view_owner is None:
             yield "--   rs-cio grants --schema-owner NAME prints these grants."
-        yield "-- Who drops and makes a view again (dbt does) makes it without grants: run this again, or let dbt grant (config grants)."
+        yield "-- A view that is dropped and made again (dbt does so) has lost its grants: run this again, or use dbt's grants."
     if redshift.has_exchange:
         yield "-- Everybody may use every attached role until a superuser has said once, for the whole cluster:"
         yield "--   REVOKE ASSUMEROLE ON ALL FROM PUBLIC FOR ALL;"

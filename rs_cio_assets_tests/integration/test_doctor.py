@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,12 @@ from click.testing import CliRunner
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import load_contract
+from rs_cio_assets.customerio import app
+from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.doctor import LOOKS, Preflight
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import VARIABLES
+from rs_cio_assets.warehouse import create_view
 from rs_cio_assets_tests.pipeline import free_port
 from rs_cio_assets_tests.ready_world import USER, ReadyWorld, make_views, ready_world
 
@@ -29,6 +32,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadyWorld]:
     """One for all tests: each puts back what it breaks."""
     with ready_world(tmp_path_factory.mktemp("world")) as world:
         yield world
+
+
+@pytest.fixture(autouse=True)
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The App API's nine requests a second are nobody's concern here."""
+    monkeypatch.setattr(app, "_PACE", Pace(10_000))
 
 
 @dataclass(frozen=True)
@@ -185,9 +194,11 @@ def broken(world: ReadyWorld, case: Broken) -> Iterator[None]:
         world.set_rules()
 
 
+# The driver leaves its socket to the garbage collector when a login is refused (2.2, core.Connection.__init__).
+@pytest.mark.filterwarnings("ignore:unclosed <:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN)
 def test_what_is_broken_is_named_by_its_own_line_with_its_remedy(world: ReadyWorld, case: Broken):
-    """One thing at a time: that line alone is not ok, its remedy says what to do, and what needs it says that it was not looked at."""
+    """That line alone is not ok, its remedy says what to do; what needs it says that it was not looked at. No secret is shown."""
     with broken(world, case):
         examined = examine({**world.environ, **case.environ})
     assert examined.not_ok() == {case.line: case.status}
@@ -230,12 +241,14 @@ def test_with_only_some_lines_the_preflight_is_not_passed(world: ReadyWorld):
     assert store.get(key) is None
 
 
-def test_what_a_view_lost_is_named_beside_the_others(world: ReadyWorld):
-    """A view that somebody replaced is a warning of its own line; two things broken at once are two lines."""
-    world.as_administrator("CREATE OR REPLACE VIEW cio_export.subscription_paused AS SELECT 1 AS customer_id")
+def test_two_things_broken_at_once_are_two_lines(world: ReadyWorld):
+    """A view that somebody replaced by one of the same columns is a warning; two things broken at once are two lines."""
+    feed = CONTRACT.feed("subscription_paused")
+    replaced = feed.model_copy(update={"sql": f"SELECT * FROM ({feed.sql}) AS other"})
+    with resources_for(world.settings)["warehouse"].session() as session:
+        create_view(session, replaced)
     try:
         examined = examine({**world.environ, "CUSTOMERIO_API_KEY": SECRET})
     finally:
-        world.as_administrator("DROP VIEW cio_export.subscription_paused")
-        make_views(world.settings, CONTRACT, ["subscription_paused"])
-    assert examined.not_ok() == {"view subscription_paused": "failure", "definitions": "warning", "track key": "failure"}
+        make_views(world.settings, CONTRACT, [feed.name])
+    assert examined.not_ok() == {"definitions": "warning", "track key": "failure"}
