@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from rs_cio_assets.warehouse import create_view
 from rs_cio_assets_tests.pipeline import free_port
 from rs_cio_assets_tests.ready_world import USER, ReadyWorld, make_views, ready_world
 
+READ_ONCE = functools.cache(load_contract)
 CONTRACT = load_contract()
 SECRET = "not-the-key-4711"
 OTHER_ROLE = "arn:aws:iam::000000000000:role/somebody-elses"
@@ -35,9 +37,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadyWorld]:
 
 
 @pytest.fixture(autouse=True)
-def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The App API's nine requests a second are nobody's concern here."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The App API's nine requests a second are nobody's concern here, and each contract is read once."""
     monkeypatch.setattr(app, "_PACE", Pace(10_000))
+    monkeypatch.setattr("rs_cio_assets.contract.load_contract", READ_ONCE)
 
 
 @dataclass(frozen=True)
