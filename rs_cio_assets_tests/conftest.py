@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import redshift_connector
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -15,6 +16,7 @@ import rs_cio_assets.settings as settings_module
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
+from rs_cio_assets_tests.redshift_client import connect
 from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
 hypothesis_settings.register_profile(
@@ -99,6 +101,20 @@ def redshift(tmp_path_factory: pytest.TempPathFactory, scripted_s3: ScriptedS3) 
     """One warehouse for the whole run; tests keep to schemas of their own."""
     with RedshiftStandIn(tmp_path_factory.mktemp("redshift"), s3=scripted_s3.cluster_client) as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def connection(redshift: RedshiftStandIn) -> Iterator[redshift_connector.Connection]:
+    """An open connection; what it did is undone."""
+    with connect(redshift) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def cursor(connection: redshift_connector.Connection) -> redshift_connector.Cursor:
+    """A cursor of it."""
+    return connection.cursor()
 
 
 @pytest.fixture

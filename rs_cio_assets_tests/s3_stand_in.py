@@ -84,7 +84,7 @@ class ScriptedS3:
         def raise_it(_: Put) -> Put:
             raise Refusal(CONFLICT)
 
-        self._faults.append(("list_objects_v2", raise_it))
+        self._faults.append(("any", raise_it))
 
     def truncate_file(self, kept_bytes: int = 100) -> None:
         """The next file is cut off; the manifest does not know."""
@@ -100,7 +100,9 @@ class ScriptedS3:
         def add(put: Put) -> Put:
             url = json.loads(put["Body"])["entries"][0]["url"]
             bucket, _, key = url.removeprefix("s3://").partition("/")
-            self.client.copy_object(Bucket=bucket, Key=f"{key[:-8]}9.parquet", CopySource={"Bucket": bucket, "Key": key})
+            self.client.copy_object(
+                Bucket=bucket, Key=f"{key.removesuffix('00.parquet')}99.parquet", CopySource={"Bucket": bucket, "Key": key}
+            )
             return put
 
         self._faults.append(("manifest", add))
@@ -122,7 +124,7 @@ class ScriptedS3:
     def met(self, *operations: str, put: Put) -> Put | None:
         """What becomes of a request: itself, changed, or None for one that is not made."""
         for index, (operation, fault) in enumerate(self._faults):
-            if operation in operations:
+            if operation in {"any", *operations}:
                 del self._faults[index]
                 return fault(put)
         return put

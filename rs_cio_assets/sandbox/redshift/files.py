@@ -174,7 +174,8 @@ class ParquetFiles:
     def discard(self) -> None:
         """Give up what is still open."""
         for part in self._slices:
-            if part.file is not None:
+            if part.writer is not None and part.file is not None and not part.file.closed:
+                part.writer.close()
                 part.file.close()
 
     def _write(self, number: int, rows: pa.Table) -> None:
@@ -182,7 +183,7 @@ class ParquetFiles:
         if part.file is not None and part.file.tell() + rows.nbytes > self.max_bytes:
             self._finish(number)
         self._open(number).write_table(rows)
-        part.rows += rows.num_rows
+        self._slices[number].rows += rows.num_rows
 
     def _open(self, number: int) -> pq.ParquetWriter:
         part = self._slices[number]

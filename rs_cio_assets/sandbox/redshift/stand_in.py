@@ -79,6 +79,15 @@ class RedshiftStandIn:
         self.stop()
 
     @property
+    def empty_unload(self) -> EmptyUnload:
+        """What an UNLOAD without rows leaves behind; may be changed while it runs."""
+        return self._transfers.empty_unload
+
+    @empty_unload.setter
+    def empty_unload(self, choice: EmptyUnload) -> None:
+        self._transfers.empty_unload = choice
+
+    @property
     def postgres_process_id(self) -> int:
         """Process id of the server behind the wire."""
         return self._postgres.process_id

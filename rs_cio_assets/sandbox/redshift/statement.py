@@ -73,8 +73,9 @@ class Statement:
 
     def expect(self, *words: str) -> None:
         """Pass these words or signs."""
-        if not self.has(*words):
-            raise self.error()
+        for word in words:
+            if not self.has(word):
+                raise self.error()
 
     def string(self) -> str:
         """The value of the literal that comes next. Backslashes escape in it, as in every literal of Redshift."""

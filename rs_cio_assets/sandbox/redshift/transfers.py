@@ -45,7 +45,7 @@ def parse_transfer(sql: str) -> Transfer | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Transfers:
     """What the cluster of this stand-in has for UNLOAD and COPY.
 

@@ -153,7 +153,7 @@ class Upstream:
             self._client.sendall(wire.message(kind, body))
 
     def _has_answer(self) -> bool:
-        return bool(self._messages) or bool(select.select([self._server], [], [], 0)[0])
+        return bool(self._messages) or self._server.fileno() in {descriptor for descriptor, _ in self._poller.poll(0)}
 
     def _receive(self) -> None:
         for descriptor, _ in self._poller.poll():
