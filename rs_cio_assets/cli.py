@@ -21,6 +21,7 @@ from rs_cio_assets.cli_delivery import COMMANDS, DAY
 from rs_cio_assets.cli_doctor import doctor, grants
 from rs_cio_assets.cli_lock import lock
 from rs_cio_assets.cli_report import report
+from rs_cio_assets.cli_warehouse import schema as log_schema
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT, SANDBOX_S3_PORT
 
@@ -47,7 +48,7 @@ def rs_cio() -> None:
     """Redshift export views to Customer.io feeds, as Dagster assets by day."""
 
 
-for _command in (*COMMANDS, backfill, doctor, grants, lock, report):
+for _command in (*COMMANDS, backfill, doctor, grants, lock, report, log_schema):
     rs_cio.add_command(_command)
 
 
@@ -208,8 +209,15 @@ def schema() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:
-    """The asset keys that the contract's enabled feeds give, the checklist's and housekeeping's."""
-    from rs_cio_assets.assets import export_key, feed_key, view_key  # noqa: PLC0415
+    """The asset keys that the contract's enabled feeds give, and the others: checklist, housekeeping, delivery log."""
+    from rs_cio_assets.assets import (  # noqa: PLC0415
+        CHECK_RESULTS_KEY,
+        LOG_KEY,
+        delivery_log_key,
+        export_key,
+        feed_key,
+        view_key,
+    )
     from rs_cio_assets.automation import HOUSEKEEPING_KEY  # noqa: PLC0415
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
@@ -218,8 +226,10 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
 
     settings = load_settings()
     feeds = load_contract(settings.contract).enabled_feeds
-    of_feeds = [key(f.name) for f in feeds for key in (view_key, export_key, feed_key)]
-    expected = sorted(key.to_user_string() for key in (*of_feeds, READINESS_KEY, HOUSEKEEPING_KEY))
+    has_log = settings.redshift.delivery_log
+    kinds = (view_key, export_key, feed_key, *((delivery_log_key,) if has_log else ()))
+    others = (READINESS_KEY, HOUSEKEEPING_KEY, *((LOG_KEY, CHECK_RESULTS_KEY) if has_log else ()))
+    expected = sorted(key.to_user_string() for key in (*(kind(f.name) for f in feeds for kind in kinds), *others))
     click.echo(json.dumps(expected) if as_json else "\n".join(expected))
     if assert_loaded:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.doctor import script
-from rs_cio_assets.doctor.redshift import LOG_SCHEMA, LOG_TABLES
 from rs_cio_assets.doctor.storage import expiry_rule
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
@@ -29,6 +28,7 @@ from rs_cio_assets.sandbox.shop import ensure_shop
 from rs_cio_assets.settings import SANDBOX_DEFAULTS, SANDBOX_ROLE, Settings, load_settings
 from rs_cio_assets.warehouse import create_view
 from rs_cio_assets.warehouse.definition import remember_view
+from rs_cio_assets.warehouse.log_schema import ddl
 from rs_cio_assets_tests.pipeline import run_sql
 
 USER = "sync_of_a_test"
@@ -97,12 +97,6 @@ def statements_of(sql: str) -> list[str]:
     return [statement.strip() for statement in text.split(";\n") if statement.strip()]
 
 
-def log_tables() -> list[str]:
-    """What an administrator makes of the delivery log, as far as rights go."""
-    tables = [f"CREATE TABLE IF NOT EXISTS {LOG_SCHEMA}.{table} (day DATE)" for table in LOG_TABLES]
-    return [f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}", *tables]
-
-
 @contextmanager
 def ready_world(folder: Path) -> Iterator[ReadyWorld]:
     """It, until the block ends."""
@@ -117,7 +111,7 @@ def ready_world(folder: Path) -> Iterator[ReadyWorld]:
         world = ReadyWorld(redshift, customerio, s3, answers, production(redshift.port, customerio.url, s3.url))
         admin = load_settings({"REDSHIFT_PORT": str(redshift.port)})
         ensure_shop(admin.redshift, today=date(2026, 11, 24), customers=20, seed=1, on_progress=lambda _: None, age_days=30)
-        world.as_administrator(*log_tables(), "REVOKE ASSUMEROLE ON ALL FROM PUBLIC FOR ALL")
+        world.as_administrator(*statements_of(ddl()), "REVOKE ASSUMEROLE ON ALL FROM PUBLIC FOR ALL")
         world.as_administrator(*statements_of(script(contract, world.settings.redshift, USER)))
         world.set_rules()
         make_views(world.settings, contract)

@@ -53,7 +53,10 @@ _WHAT = {
 
 
 def build_feed(
-    feed: Feed, contract: Contract, daily: DailyPartitionsDefinition, require_preflight: Callable[[Warehouse, Store], None] | None
+    feed: Feed,
+    contract: Contract,
+    daily: DailyPartitionsDefinition,
+    require_preflight: Callable[[Warehouse, Store], None] | None = None,
 ) -> AssetsDefinition:
     """The asset `customerio/feeds/<feed>`, by day, with its two blocking checks.
 

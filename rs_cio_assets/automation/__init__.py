@@ -1,12 +1,14 @@
 """Jobs, schedules and sensors: what runs together, and when."""
 
 from rs_cio_assets.automation.alerts import build_alerts
+from rs_cio_assets.automation.check_results import build_check_results
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY, build_housekeeping
 from rs_cio_assets.automation.jobs import (
     CANARY,
     CHECKS,
     CREATE_VIEWS,
     HOUSEKEEPING,
+    LOG_CHECKS,
     READ_BACK,
     READINESS,
     SYNC_DAY,
@@ -21,10 +23,12 @@ __all__ = [
     "CREATE_VIEWS",
     "HOUSEKEEPING",
     "HOUSEKEEPING_KEY",
+    "LOG_CHECKS",
     "READINESS",
     "READ_BACK",
     "SYNC_DAY",
     "build_alerts",
+    "build_check_results",
     "build_housekeeping",
     "build_jobs",
     "build_late_data_sensor",

@@ -12,7 +12,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY
 from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
@@ -25,20 +25,25 @@ CHECKS = "checks"
 CANARY = "canary"
 HOUSEKEEPING = "housekeeping"
 READINESS = "write_readiness"  # an asset and a job cannot share a name
+LOG_CHECKS = "log_checks"
 
 
-def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> list[UnresolvedAssetJobDefinition]:
+def build_jobs(
+    contract: Contract, checks: Sequence[AssetChecksDefinition], *, has_log: bool
+) -> list[UnresolvedAssetJobDefinition]:
     """The jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day); the others look at many days at once.
 
     What stands on its own (*checks*) is in `checks`; read-back has a job of its own too, and the canary, which sends, only that.
+    With the delivery log (*has_log*) `sync_day` writes it, `create_views` makes its tables, and `log_checks` is there.
     """
     feeds = contract.enabled_feeds
-    synced = AssetSelection.assets(*(key(f.name) for f in feeds for key in (export_key, feed_key)))
+    day_keys = (export_key, feed_key, *((delivery_log_key,) if has_log else ()))
+    synced = AssetSelection.assets(*(key(f.name) for f in feeds for key in day_keys))
     looking = [check for check in checks if not _names(check, CANARY_CHECK)]
     jobs = [
         _job(
             CREATE_VIEWS,
-            AssetSelection.assets(*(view_key(f.name) for f in feeds)),
+            AssetSelection.assets(*(view_key(f.name) for f in feeds), *((LOG_KEY,) if has_log else ())),
             "Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
         ),
         _job(
@@ -72,6 +77,11 @@ def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> l
             "Remove rows of people from the store that are old enough, and fold the ledgers of old days.",
         )
     )
+    if has_log:
+        text = (
+            "Write what checks said since the last time, and segment differences that the warehouse had not taken, to Redshift."
+        )
+        jobs.append(_job(LOG_CHECKS, AssetSelection.assets(CHECK_RESULTS_KEY), text))
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
         text = "Send two made-up people to Customer.io, a buyer and a browser, look where they land, and remove both."
         jobs.append(_job(CANARY, AssetSelection.checks(*canaries), text))

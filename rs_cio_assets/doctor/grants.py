@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from rs_cio_assets.contract.models import Contract
 from rs_cio_assets.contract.tables import tables_of_questions, tables_of_views
-from rs_cio_assets.doctor.redshift import LOG_SCHEMA, LOG_TABLES
 from rs_cio_assets.settings import RedshiftSettings
+from rs_cio_assets.warehouse.log_schema import SCHEMA, TABLES
 from rs_cio_assets.warehouse.sql import quoted
 
 CONNECTIONS = 10  # runs at once, sensors, the command line: each has one, for as long as it reads
@@ -78,9 +78,8 @@ def _statements(contract: Contract, redshift: RedshiftSettings, user: str, view_
     if view_owner and not is_owner:
         yield from _reads(tables_of_views(contract), quoted(view_owner), "is read by export views, with their owner's rights")
     if redshift.delivery_log:
-        yield Statement(f"GRANT USAGE ON SCHEMA {quoted(LOG_SCHEMA)} TO {to}", "reaches the delivery log")
-        for table in LOG_TABLES:
-            name = f"{LOG_SCHEMA}.{table}"
+        yield Statement(f"GRANT USAGE ON SCHEMA {quoted(SCHEMA)} TO {to}", "reaches the delivery log")
+        for name in (table.full_name for table in TABLES):
             for verb in ("SELECT", "INSERT", "DELETE"):
                 yield Statement(f"GRANT {verb} ON {_name(name)} TO {to}", f"replaces a day's rows of {name}")
     if redshift.role and redshift.has_exchange:

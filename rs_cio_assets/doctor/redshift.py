@@ -16,10 +16,9 @@ from rs_cio_assets.doctor.patient import Patient
 from rs_cio_assets.errors import WarehouseRefused
 from rs_cio_assets.warehouse import Session, compare_columns, describe_view
 from rs_cio_assets.warehouse.definition import compare_definition
+from rs_cio_assets.warehouse.log_schema import SCHEMA, TABLES
 from rs_cio_assets.warehouse.sql import quoted
 
-LOG_SCHEMA = "cio_sync"
-LOG_TABLES = ("deliveries", "rejections", "segment_differences", "check_results")
 _WAYS = {
     "password": "with the password of REDSHIFT_PASSWORD",
     "secret": "with the secret of REDSHIFT_SECRET_ID",
@@ -142,32 +141,32 @@ def delivery_log(patient: Patient) -> Iterator[Line]:
     if not patient.settings.redshift.delivery_log:
         yield ok(name, "is off (REDSHIFT_DELIVERY_LOG)")
         return
-    grants = f"an administrator runs what rs-cio grants prints for {LOG_SCHEMA}"
+    grants = f"an administrator runs what rs-cio grants prints for {SCHEMA}"
     with patient.warehouse.session() as session:
-        there = {str(row[0]) for row in session.fetch("SELECT tablename FROM pg_tables WHERE schemaname = %s", (LOG_SCHEMA,))}
-        missing = [table for table in LOG_TABLES if table not in there]
+        there = {str(row[0]) for row in session.fetch("SELECT tablename FROM pg_tables WHERE schemaname = %s", (SCHEMA,))}
+        missing = [table.name for table in TABLES if table.name not in there]
         if missing:
             yield _missing(session, missing)
             return
         try:
-            for table in LOG_TABLES:
-                full = f"{LOG_SCHEMA}.{table}"
-                session.run(f"INSERT INTO {full} SELECT * FROM {full} WHERE FALSE")  # noqa: S608 - fixed names
-                session.run(f"DELETE FROM {full} WHERE FALSE")  # noqa: S608 - fixed names
+            for table in TABLES:
+                name = table.full_name
+                session.run(f"INSERT INTO {name} SELECT * FROM {name} WHERE FALSE")  # noqa: S608 - fixed names
+                session.run(f"DELETE FROM {name} WHERE FALSE")  # noqa: S608 - fixed names
         except WarehouseRefused as error:
             yield failed(name, error, grants)
             return
-    yield ok(name, f"the {len(LOG_TABLES)} tables of {LOG_SCHEMA} may be written")
+    yield ok(name, f"the {len(TABLES)} tables of {SCHEMA} may be written")
 
 
 def _missing(session: Session, missing: list[str]) -> Line:
     """Without the tables: may this user make them?"""
-    text = f"{LOG_SCHEMA} has no table {', '.join(missing)}"
+    text = f"{SCHEMA} has no table {', '.join(missing)}"
     rows = session.fetch(
         "SELECT has_schema_privilege(nspname, 'CREATE') FROM pg_namespace WHERE nspname = %s "
         "UNION ALL SELECT has_database_privilege(current_database(), 'CREATE') "
         "WHERE NOT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)",
-        (LOG_SCHEMA, LOG_SCHEMA),
+        (SCHEMA, SCHEMA),
     )
     if rows and rows[0][0]:
         return warning("delivery log", f"{text}; this user may make it", "materialize redshift/log")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import VARIABLES, Settings, load_settings
 from rs_cio_assets.store import open_store
 from rs_cio_assets.warehouse import Warehouse, create_view, keep_answer, stage_days
+from rs_cio_assets.warehouse.differences import write_differences
+from rs_cio_assets.warehouse.log_schema import create_log
 from rs_cio_assets_tests.ready_world import USER, ReadyWorld, ready_world, statements_of
 
 CONTRACT = load_contract()
@@ -56,7 +59,13 @@ class Sync:
             yield from (f"{line.name}: {line.text}" for line in look.look(patient) if line.status != "ok")
         if self.owner:
             with self.owner.session() as session:
-                yield from (str(error) for feed in CONTRACT.enabled_feeds if (error := refusal(session.describe, feed.sql)))
+                yield from (
+                    str(error) for feed in CONTRACT.enabled_feeds if (error := refusal(partial(session.describe, feed.sql)))
+                )
+        if self.settings.redshift.delivery_log:
+            with warehouse.session() as session:
+                if error := refusal(lambda: (create_log(session), write_differences(session, "winback_audience", NOW, []))):
+                    yield str(error)
         for feed in CONTRACT.enabled_feeds:
             try:
                 with warehouse.session() as session:
@@ -73,10 +82,10 @@ class Sync:
                 yield str(error)
 
 
-def refusal(ask: Callable[[str], Any], sql: str) -> RsCioError | None:
+def refusal(ask: Callable[[], Any]) -> RsCioError | None:
     """What the warehouse says no with, if it does."""
     try:
-        ask(sql)
+        ask()
     except RsCioError as error:
         return error
     return None

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
+from rs_cio_assets.errors import RsCioError, WarehouseConflict, WarehouseForbidden, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import RedshiftSettings, load_settings
@@ -168,13 +168,13 @@ SERVER_ERRORS = [
     ("3F000", WarehouseRefused, "schema"),
     ("42P01", WarehouseRefused, "redshift/views/<feed>"),
     ("42703", WarehouseRefused, "column"),
-    ("42501", WarehouseRefused, "GRANT"),
+    ("42501", WarehouseForbidden, "GRANT"),
     ("42601", WarehouseRefused, "SQL"),
     ("0A000", WarehouseRefused, "docs/analyst.md"),
     ("22012", WarehouseRefused, "division"),
     ("22P02", WarehouseRefused, "cast"),
     ("P0001", WarehouseRefused, "SQL"),
-    ("40001", WarehouseUnavailable, ""),
+    ("40001", WarehouseConflict, ""),
     ("57014", WarehouseUnavailable, "REDSHIFT_STATEMENT_TIMEOUT_S"),
     ("57P01", WarehouseUnavailable, "again"),
     ("53300", WarehouseUnavailable, "again"),
@@ -199,7 +199,9 @@ def test_each_error_of_the_server_has_its_kind_and_remedy(
 def test_redshift_s_own_serialization_number_may_be_tried_again(settings: RedshiftSettings):
     """WH2: 1023 comes as an internal error in Redshift and means: repeat the transaction."""
     fields = {"S": "ERROR", "C": "XX000", "M": "1023 Serializable isolation violation on table"}
-    assert "repeat the transaction" in as_ours(redshift_connector.ProgrammingError(fields), settings).problem
+    ours = as_ours(redshift_connector.ProgrammingError(fields), settings)
+    assert isinstance(ours, WarehouseConflict)
+    assert "repeat the transaction" in ours.problem
 
 
 def driver_exceptions() -> list[type[Exception]]:
