@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rs_cio_assets.contract.models import Contract
 from rs_cio_assets.contract.tables import tables_of_questions, tables_of_views
 from rs_cio_assets.settings import RedshiftSettings
-from rs_cio_assets.warehouse.log_schema import SCHEMA, TABLES
+from rs_cio_assets.warehouse.log_schema import SCHEMA, TABLES, VIEWS
 from rs_cio_assets.warehouse.sql import quoted
 
 CONNECTIONS = 10  # runs at once, sensors, the command line: each has one, for as long as it reads
@@ -82,6 +82,8 @@ def _statements(contract: Contract, redshift: RedshiftSettings, user: str, view_
         for name in (table.full_name for table in TABLES):
             for verb in ("SELECT", "INSERT", "DELETE"):
                 yield Statement(f"GRANT {verb} ON {_name(name)} TO {to}", f"replaces a day's rows of {name}")
+        for view in VIEWS:
+            yield Statement(f"GRANT SELECT ON {_name(f'{SCHEMA}.{view}')} TO {to}", "redshift/log compares its columns")
     if redshift.role and redshift.has_exchange:
         for verb, why in (("UNLOAD", "reads views by way of S3"), ("COPY", "writes the delivery log by way of S3")):
             if verb == "UNLOAD" or redshift.delivery_log:

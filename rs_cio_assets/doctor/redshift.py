@@ -150,9 +150,9 @@ def delivery_log(patient: Patient) -> Iterator[Line]:
             return
         try:
             for table in TABLES:
-                name = table.full_name
-                session.run(f"INSERT INTO {name} SELECT * FROM {name} WHERE FALSE")  # noqa: S608 - fixed names
-                session.run(f"DELETE FROM {name} WHERE FALSE")  # noqa: S608 - fixed names
+                full = table.full_name
+                session.run(f"INSERT INTO {full} SELECT * FROM {full} WHERE FALSE")  # noqa: S608 - fixed names
+                session.run(f"DELETE FROM {full} WHERE FALSE")  # noqa: S608 - fixed names
         except WarehouseRefused as error:
             yield failed(name, error, grants)
             return
