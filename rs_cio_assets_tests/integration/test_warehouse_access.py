@@ -61,7 +61,7 @@ def make_user(redshift: RedshiftStandIn, name: str) -> None:
 
 def test_iam_of_a_cluster_logs_in(redshift: RedshiftStandIn, tls: RedshiftSettings, monkeypatch: pytest.MonkeyPatch):
     """GetClusterCredentials of moto gives user and password (one that the stand-in knows), and the session is that user's."""
-    monkeypatch.setattr("moto.redshift.models.mock_random.get_random_string", lambda **_: PASSWORD)
+    monkeypatch.setattr("moto.redshift.models.mock_random.get_random_string", lambda *_, **__: PASSWORD)
     make_user(redshift, "IAM:cio_sync")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
