@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test smoke bench reads costs overhead check format lock clean
+.PHONY: help demo dev doctor advance test smoke bench reads costs overhead check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: $(INSTALLED) ## Fourteen days of a shop into the Customer.io stand-in, the
 
 dev: $(INSTALLED) ## The Dagster UI and the stand-ins on the current state, until Ctrl-C
 	@$(BIN)/rs-cio dev $(PORTS)
+
+doctor: $(INSTALLED) ## Is everything in order to sync? Each thing with its remedy; for the settings of the environment
+	@$(BIN)/rs-cio doctor
 
 advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with late orders for past days
 	@$(BIN)/rs-cio shop advance $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT))

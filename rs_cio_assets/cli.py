@@ -18,6 +18,7 @@ from rich.console import Console
 
 from rs_cio_assets.cli_backfill import backfill
 from rs_cio_assets.cli_delivery import COMMANDS, DAY
+from rs_cio_assets.cli_doctor import doctor, grants
 from rs_cio_assets.cli_lock import lock
 from rs_cio_assets.cli_report import report
 from rs_cio_assets.cli_warehouse import schema as log_schema
@@ -47,7 +48,7 @@ def rs_cio() -> None:
     """Redshift export views to Customer.io feeds, as Dagster assets by day."""
 
 
-for _command in (*COMMANDS, backfill, lock, report, log_schema):
+for _command in (*COMMANDS, backfill, doctor, grants, lock, report, log_schema):
     rs_cio.add_command(_command)
 
 

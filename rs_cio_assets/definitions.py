@@ -6,6 +6,7 @@ Tests call `build_definitions` with settings, a contract or resources of their o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from dagster import Definitions, in_process_executor
@@ -24,6 +25,7 @@ from rs_cio_assets.automation import (
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
+from rs_cio_assets.doctor import Preflight
 from rs_cio_assets.readiness import build_readiness
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings, load_settings
@@ -46,7 +48,9 @@ def build_definitions(
     checks = build_checks(contract, has_canary=settings.canary, lateness_days=settings.lateness_days)
     has_log = settings.redshift.delivery_log
     jobs = build_jobs(contract, checks, has_log=has_log)
-    builders = (build_export, build_feed, *((build_delivery_log,) if has_log else ()))
+    preflight = Preflight(settings, lambda: contract).require if settings.preflight else None
+    build_checked_feed = partial(build_feed, require_preflight=preflight)
+    builders = (build_export, build_checked_feed, *((build_delivery_log,) if has_log else ()))
     by_day = [build(feed, contract, daily) for build in builders for feed in feeds]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(

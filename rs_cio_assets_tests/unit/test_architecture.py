@@ -50,10 +50,12 @@ MAY_IMPORT = {
         "settings",
         "errors",
     },
+    # The doctor opens everything that a sync opens, and is asked before one: it knows the engines, and no asset.
+    "doctor": {"contract", "warehouse", "customerio", "store", "settings", "errors"},
     "resources": {"warehouse", "store", "settings", "errors"},
     "sandbox": {"contract", "settings", "errors"},
 }
-ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "alerts", "settings", "errors"}
+ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "alerts", "doctor", "settings", "errors"}
 MAY_IMPORT_SANDBOX = {"sandbox", "demo", "cli"}
 
 
