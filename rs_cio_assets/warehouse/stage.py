@@ -24,6 +24,7 @@ from rs_cio_assets.warehouse.staged_days import StagedDays
 from rs_cio_assets.warehouse.unload import unload_rows
 from rs_cio_assets.warehouse.views import compare_columns, describe_view
 
+
 def stage_days(
     session: Session,
     feed: Feed,
