@@ -31,7 +31,7 @@ class Read:
 
 
 def read_both_ways(settings: Settings, contract: Contract, feed: Feed, days: Sequence[str], encoded: Sequence[str]) -> list[Read]:
-    """By the driver and by UNLOAD: *days* are contiguous, read at once into stores of their own; *encoded* of them are encoded."""
+    """By the driver and by UNLOAD: *days* (contiguous) are read at once into stores of their own, *encoded* of them encoded."""
     now = datetime.now(UTC)
     found = []
     for way in ("driver", "unload"):
