@@ -1,4 +1,4 @@
-"""The two dagster.yaml of deploy/ as real instances: records in a PostgreSQL, runs' output in S3, runs started on ECS (moto's)."""
+"""The two dagster.yaml of deploy/ as real instances: records in a PostgreSQL, runs' output in S3, runs on ECS (moto's)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ from dagster._core.test_utils import create_run_for_test
 from moto import mock_aws
 
 from rs_cio_assets.sandbox.redshift.postgres import SUPERUSER, Postgres
-from rs_cio_assets_tests.deployed import ACCOUNT, BUCKET, CLUSTER, DEPLOY, FILLED_IN, REGION, allows, filled, named_by_env, statements
+from rs_cio_assets_tests.deployed import (
+    ACCOUNT,
+    BUCKET,
+    CLUSTER,
+    DEPLOY,
+    REGION,
+    allows,
+    filled,
+    named_by_env,
+    statements,
+)
 
 pytest.importorskip("dagster_postgres", reason="the extra [production] is not installed: make check installs it")
 
@@ -71,7 +81,7 @@ def reference(path: Path, home: Path, port: int | None = None) -> InstanceRef:
 
 
 def test_the_two_instances_differ_where_they_say(tmp_path: Path):
-    """ECS has its launcher, ten minutes to start a run and TLS to its database; everything else is the same, and the sandbox's limits."""
+    """ECS has its launcher, more time to start a run and TLS to its database; the rest is the same, with the sandbox's limits."""
     one, ecs = (yaml.safe_load(path.read_text()) for path in (ONE_MACHINE, ECS))
     sandbox = yaml.safe_load((DEPLOY.parent / "rs_cio_assets" / "sandbox" / "dagster.yaml").read_text())
     assert one["concurrency"] == sandbox["concurrency"]
@@ -85,15 +95,17 @@ def test_the_two_instances_differ_where_they_say(tmp_path: Path):
 
 @pytest.mark.parametrize("path", [ONE_MACHINE, ECS], ids=["one-machine", "ecs"])
 def test_a_run_is_recorded_in_postgresql_and_its_output_in_s3(path: Path, tmp_path: Path, postgres: Postgres, aws: None):
-    """The instance loads as written, makes its tables, keeps a run, its limits and pools; no launcher is made where none launches."""
+    """The instance loads as written, makes its tables and keeps a run; a run needs no launcher, nor the rights of one."""
 
     @asset(pool="customerio")
     def fed() -> None:
         print("a line of raw output")  # noqa: T201 - what is kept
 
     with DagsterInstance.from_ref(reference(path, tmp_path / "home", postgres.port)) as instance:
-        result = Definitions(assets=[fed], jobs=[define_asset_job("sync_day")]).resolve_job_def("sync_day").execute_in_process(
-            instance=instance
+        result = (
+            Definitions(assets=[fed], jobs=[define_asset_job("sync_day")])
+            .resolve_job_def("sync_day")
+            .execute_in_process(instance=instance)
         )
         assert instance.get_run_by_id(result.run_id).status is DagsterRunStatus.SUCCESS
         assert instance.get_latest_materialization_event(fed.key) is not None
@@ -136,11 +148,13 @@ class Asked:
 
 
 def test_a_run_starts_stops_and_is_watched_on_ecs(tmp_path: Path, postgres: Postgres, aws: None, monkeypatch: pytest.MonkeyPatch):
-    """The launcher starts the task definition of run.json where the daemon runs, its command fits and holds no secret; each thing that it
-    asks of AWS is allowed by deploy/iam/dagster.json, on that resource."""
+    """The launcher starts run.json's definition where the daemon runs; the command fits and holds no secret; dagster.json allows
+    each thing that it asks of AWS."""
     ecs = boto3.client("ecs")
     daemon = task_of_the_daemon(ecs)
-    monkeypatch.setattr("dagster_aws.ecs.launcher.get_current_ecs_task_metadata", lambda: SimpleNamespace(cluster=CLUSTER, task_arn=daemon))
+    monkeypatch.setattr(
+        "dagster_aws.ecs.launcher.get_current_ecs_task_metadata", lambda: SimpleNamespace(cluster=CLUSTER, task_arn=daemon)
+    )
     asked = Asked(monkeypatch)
     with DagsterInstance.from_ref(reference(ECS, tmp_path / "home", postgres.port)) as instance:
         origin = RepositoryPythonOrigin(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -14,8 +13,8 @@ import boto3
 import pytest
 import redshift_connector
 from botocore.client import BaseClient
-from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 from dagster._core.storage.compute_log_manager import ComputeIOType
+from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
@@ -23,7 +22,17 @@ from rs_cio_assets.errors import StoreRefused, WarehouseUnavailable
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets.store import open_store
-from rs_cio_assets_tests.deployed import ACCOUNT, BUCKET, DEPLOY, FILLED_IN, REGION, allows, filled, statements, without_conditions
+from rs_cio_assets_tests.deployed import (
+    ACCOUNT,
+    BUCKET,
+    DEPLOY,
+    FILLED_IN,
+    REGION,
+    allows,
+    filled,
+    statements,
+    without_conditions,
+)
 
 POLICIES = sorted(path.stem for path in (DEPLOY / "iam").glob("*.json") if path.stem != "bucket-lifecycle")
 # Actions that AWS takes on every resource or none. Source: AWS service authorization reference (ECS, EC2, ECR), read 2026-11-26.
@@ -231,7 +240,7 @@ def test_the_bucket_expires_rows_of_people_and_keeps_the_ledger():
 def give(iam: Any, *policies: str) -> None:
     """The user `task` has these policies together.
 
-    Where they let objects be removed, the bucket is added: moto asks DeleteObjects for the right on it, AWS for that on each object.
+    Where they let objects be removed, the bucket is added: for DeleteObjects moto looks at the bucket, AWS at each object.
     """
     found = statements(*policies)
     if any("s3:DeleteObject" in statement["Action"] for statement in found):
