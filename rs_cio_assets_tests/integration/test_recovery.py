@@ -60,8 +60,8 @@ def delivered(customerio: CustomerioStandIn, tmp_path_factory: pytest.TempPathFa
 
 
 def test_without_dagster_s_records_a_sync_of_all_days_sends_nothing(delivered: Settings, customerio: CustomerioStandIn):
-    """The database is gone, and the ledger was made anew from what the delivery log holds of it (all but `source_hash`): the days are
-    run again, every row is known, and nothing is sent."""
+    """The database is gone, and the ledger was made anew from what the delivery log holds of it (all but `source_hash`): the days
+    are run again, every row is known, and nothing is sent."""
     for path in Path(delivered.store).glob("ledger/*/*/*.parquet"):
         segment = pq.read_table(path)
         nothing = pa.repeat(pa.scalar(0, pa.uint64()), segment.num_rows)
