@@ -32,7 +32,7 @@ from rs_cio_assets_tests.deployed import (
     statements,
 )
 
-pytest.importorskip("dagster_postgres", reason="the extra [production] is not installed: make check installs it")
+pytest.importorskip("dagster_postgres", reason="the extra [production] is not installed: any make target installs it anew")
 
 ONE_MACHINE, ECS = DEPLOY / "dagster.yaml", DEPLOY / "ecs" / "dagster.yaml"
 PASSWORD = "made-up-password"

@@ -216,6 +216,30 @@ def test_logging_in_needs_one_action(
     assert sorted(resource for statement in found for resource in statement["Resource"]) == sorted(resources)
 
 
+def test_what_the_grants_command_prints_is_in_these_policies():
+    """rs-cio grants --iam, with the settings of a task, asks for nothing that deploy/iam leaves out: they cannot drift apart."""
+    policies = pytest.importorskip("rs_cio_assets.doctor.policies", reason="rs-cio doctor is not merged yet")
+    (container,) = filled("ecs/run.json")["containerDefinitions"]
+    given = {item["name"]: item["value"] for item in container["environment"]}
+    given |= {item["name"]: "made-up" for item in container["secrets"]}
+    settings = load_settings({"RS_CIO_MODE": "production", "REDSHIFT_DELIVERY_LOG": "true", **given})
+    of_the_task = statements("task", "redshift-login-secret")
+    for printed, found in (
+        (policies.process_policy(settings), of_the_task),
+        (policies.role_policy(settings), statements("redshift-role")),
+    ):
+        wanted = {
+            (action, resource)
+            for statement in printed["Statement"]
+            for action in statement["Action"]
+            for resource in statement["Resource"]
+        }
+        assert wanted
+        assert {pair for pair in wanted if not allows(found, *pair)} == set()
+    (trust,) = statements("redshift-role-trust")
+    assert trust["Principal"] == policies.trust_policy()["Statement"][0]["Principal"]
+
+
 def test_the_bucket_expires_rows_of_people_and_keeps_the_ledger():
     """Every folder with rows of people has an expiry, their old versions go the next day; the ledger's come back for 90 days."""
     rules = filled("iam/bucket-lifecycle.json")
