@@ -205,6 +205,7 @@ def test_the_image_s_lock_is_a_part_of_the_developers():
     assert {name: version for name, version in image.items() if developers.get(name) != version} == {}
     assert {"dagster-postgres", "psycopg2-binary", "setuptools"} <= set(image)
     assert not {"pytest", "ruff", "playwright"} & set(image)
+    assert "://" not in (DEPLOY / "requirements.lock").read_text()
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["production"]]
     dagster = dict(pin.split("==") for pin in wanted if pin.startswith("dagster"))
