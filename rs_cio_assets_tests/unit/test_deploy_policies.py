@@ -18,10 +18,12 @@ from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
+from rs_cio_assets.doctor.policies import process_policy, role_policy, trust_policy
 from rs_cio_assets.errors import StoreRefused, WarehouseUnavailable
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import load_settings
-from rs_cio_assets.store import open_store
+from rs_cio_assets.store.s3 import S3Store
+from rs_cio_assets.warehouse import Warehouse
 from rs_cio_assets_tests.deployed import (
     ACCOUNT,
     BUCKET,
@@ -39,6 +41,7 @@ POLICIES = sorted(path.stem for path in (DEPLOY / "iam").glob("*.json") if path.
 NEED_ANY_RESOURCE = {"ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces", "ecr:GetAuthorizationToken"}
 # By its own name the driver asks for less: under any other it takes it for a custom domain, and looks that up.
 HOST = f"warehouse.abc123.{REGION}.redshift.amazonaws.com"
+AREAS = ("staged", "rejections", "unload")  # whose expiry the doctor asks for
 LARGE = 9 << 20  # beyond the size from which boto3 uploads in parts
 
 
@@ -79,7 +82,7 @@ def acting_as(*policies: str) -> Iterator[Callable[[str], Any]]:
 @set_initial_no_auth_action_count(0)
 def use_store(client: Any, location: str, tmp_path: Path) -> None:
     """Every verb of the store, small objects and one in parts."""
-    store = open_store(location, s3_client=client)
+    store = S3Store(location, client)
     large = tmp_path / "large"
     large.write_bytes(bytes(LARGE))
     store.put("ledger/people/2026-11-20/a.parquet", b"a")
@@ -204,7 +207,7 @@ def test_logging_in_needs_one_action(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
     monkeypatch.setattr(BaseClient, "_make_api_call", answer)
     monkeypatch.setattr(redshift_connector, "Connection", connect)
-    monkeypatch.setattr("rs_cio_assets.warehouse.connection.Warehouse._require_reachable", lambda _: None)
+    monkeypatch.setattr(Warehouse, "require_reachable", lambda _: None)
     settings = load_settings(
         {**auth, "REDSHIFT_HOST": HOST, "REDSHIFT_TLS": "true", "REDSHIFT_AWS_REGION": REGION, "REDSHIFT_DATABASE": "shop"}
     )
@@ -218,15 +221,14 @@ def test_logging_in_needs_one_action(
 
 def test_what_the_grants_command_prints_is_in_these_policies():
     """rs-cio grants --iam, with the settings of a task, asks for nothing that deploy/iam leaves out: they cannot drift apart."""
-    policies = pytest.importorskip("rs_cio_assets.doctor.policies", reason="rs-cio doctor is not merged yet")
     (container,) = filled("ecs/run.json")["containerDefinitions"]
     given = {item["name"]: item["value"] for item in container["environment"]}
     given |= {item["name"]: "made-up" for item in container["secrets"]}
     settings = load_settings({"RS_CIO_MODE": "production", "REDSHIFT_DELIVERY_LOG": "true", **given})
     of_the_task = statements("task", "redshift-login-secret")
     for printed, found in (
-        (policies.process_policy(settings), of_the_task),
-        (policies.role_policy(settings), statements("redshift-role")),
+        (process_policy(settings), of_the_task),
+        (role_policy(settings), statements("redshift-role")),
     ):
         wanted = {
             (action, resource)
@@ -237,17 +239,19 @@ def test_what_the_grants_command_prints_is_in_these_policies():
         assert wanted
         assert {pair for pair in wanted if not allows(found, *pair)} == set()
     (trust,) = statements("redshift-role-trust")
-    assert trust["Principal"] == policies.trust_policy()["Statement"][0]["Principal"]
+    assert trust["Principal"] == trust_policy()["Statement"][0]["Principal"]
 
 
 def test_the_bucket_expires_rows_of_people_and_keeps_the_ledger():
     """Every folder with rows of people has an expiry, their old versions go the next day; the ledger's come back for 90 days."""
-    rules = filled("iam/bucket-lifecycle.json")
-    with mock_aws():
-        s3 = boto3.client("s3", region_name=REGION)
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=rules)
-        kept = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    with acting_as("task") as client:
+        boto3.client("s3").put_bucket_lifecycle_configuration(
+            Bucket=BUCKET, LifecycleConfiguration=filled("iam/bucket-lifecycle.json")
+        )
+        kept = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+        store = S3Store(f"s3://{BUCKET}/store", client("s3"))
+        seen = set_initial_no_auth_action_count(0)(lambda: [store.expires_after_days(f"{area}/") for area in AREAS])()
+    assert seen == [45, 120, 2], "the doctor sees a rule for each"
     by_prefix = {rule["Filter"]["Prefix"]: rule for rule in kept}
     sandbox = load_settings({})
     for area, least in (("staged", sandbox.staged_days), ("rejections", sandbox.rejections_days)):
