@@ -27,7 +27,7 @@ from rs_cio_assets.store.objects import StoredObject, missing_object, refused_by
 
 DELETE_KEYS = 1_000  # keys per DeleteObjects request; source: AWS S3 API reference, DeleteObjects, read 2026-11-23
 
-_GRANT = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role"
+_GRANT = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role (rs-cio grants --iam)"
 _REMEDIES = {
     "NoSuchBucket": "create the bucket, or correct RS_CIO_STORE",
     "AccessDenied": _GRANT,
