@@ -63,12 +63,24 @@ class SentRow:
 
 
 def find_feed(contract: Contract, name: str) -> Feed:
-    """The enabled feed *name*. Raises: ConfigurationError naming those that there are."""
-    names = [feed.name for feed in contract.enabled_feeds]
+    """The enabled feed *name*. Raises: ConfigurationError naming those that there are, or how to turn it on."""
+    feed = any_feed(contract, name)
+    if not feed.enabled:
+        raise ConfigurationError(
+            "the feed is off",
+            next_step=f"set enabled: true in feeds/{name}.yaml once it may be sent, then reload the definitions",
+            feed=name,
+        )
+    return feed
+
+
+def any_feed(contract: Contract, name: str) -> Feed:
+    """The feed *name*, on or off. Raises: ConfigurationError naming those that there are."""
+    names = [feed.name for feed in contract.feeds]
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         raise ConfigurationError(
-            f"the contract has no enabled feed {name}",
+            f"the contract has no feed {name}",
             next_step=f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}",
         )
     return contract.feed(name)

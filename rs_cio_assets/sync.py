@@ -16,7 +16,7 @@ from dagster import AssetCheckKey, AssetKey, DagsterEvent, DagsterEventType, Dag
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PRIORITY_TAG
 
-from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.assets import export_key, feed_key, view_key
 from rs_cio_assets.assets.run_config import BACKFILL, REASON_TAG
 from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.checks.results import NOT_READY
@@ -78,9 +78,9 @@ def days_between(first: date, last: date) -> list[str]:
     return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
 
-def create_views(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
-    """One run that creates or replaces every export view."""
-    return _run(defs, instance, CREATE_VIEWS)
+def create_views(defs: Definitions, instance: DagsterInstance, *, only: str | None = None) -> JobOutcome:
+    """One run that creates or replaces every export view, or that of the feed *only*."""
+    return _run(defs, instance, CREATE_VIEWS, assets=(view_key(only),) if only else ())
 
 
 def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:

@@ -73,6 +73,18 @@ def load_as_written(folder: Path | None = None, lines: dict[str, _Lines] | None 
         raise _contract_error(folder, [_disagreement(text, lines) for text in texts]) from None
 
 
+def load_workspace(folder: Path | None = None) -> Workspace:
+    """The conventions alone, also of a contract that has no feed yet. Raises: ContractError."""
+    folder = folder or SHIPPED
+    problems: list[_Problem] = []
+    if not folder.is_dir():
+        raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+    workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, {}, problems)
+    if not isinstance(workspace, Workspace):
+        raise _contract_error(folder, problems)
+    return workspace
+
+
 def load_lock(folder: Path | None = None) -> TaxonomyLock | None:
     """The contract's lock, or None where a team keeps none. Raises: ContractError."""
     path = (folder or SHIPPED) / LOCK_FILE
