@@ -245,7 +245,7 @@ def _home(shop_name: str) -> Path:
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point; *words* in place of the process's own. Our errors become one message and exit code 2, Ctrl-C exit code 130."""
     try:
-        rs_cio(words, standalone_mode=False)
+        rs_cio(words, prog_name="rs-cio", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

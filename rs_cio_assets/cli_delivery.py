@@ -142,7 +142,7 @@ def rejections(
     Example: rs-cio rejections order_completed --from 2026-11-01 --reason undeclared_value
     """
     from rs_cio_assets import cli_output  # noqa: PLC0415 - keeps the other commands quick
-    from rs_cio_assets.operations import find_feed  # noqa: PLC0415
+    from rs_cio_assets.operations import find_feed, require_local_store  # noqa: PLC0415
     from rs_cio_assets.rejected import list_rejections  # noqa: PLC0415
     from rs_cio_assets.resources import resources_for  # noqa: PLC0415
 
@@ -150,6 +150,7 @@ def rejections(
     settings, contract = loaded()
     if feed:
         find_feed(contract, feed)
+    require_local_store(settings)
     with progress() as log:
         log("reading the store")
         found = list_rejections(
@@ -188,12 +189,13 @@ def replay(
     Example: rs-cio replay order_completed --from 2026-11-01 --to 2026-11-20 --reason customerio_invalid
     """
     from rs_cio_assets import cli_output  # noqa: PLC0415 - keeps the other commands quick
-    from rs_cio_assets.operations import find_feed  # noqa: PLC0415
+    from rs_cio_assets.operations import find_feed, require_local_store  # noqa: PLC0415
     from rs_cio_assets.rejected import replay_rejected  # noqa: PLC0415
 
     first, last = whole_range(first_day, last_day, day)
     settings, contract = loaded()
     found = find_feed(contract, feed)
+    require_local_store(settings)
     with progress() as log:
         result = replay_rejected(
             settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def new_feed(
     said = Choices(FeedKind(kind) if kind else None, identifier, time_column, loaded_at, key)
     with progress() as log:
         made = engine.new_feed(load_settings(), feed, source, said, log=log)
-    steps = engine.next_steps(made.draft)
+    steps = engine.next_steps(made.draft, datetime.now(UTC).date() - timedelta(days=1))
     if as_json:
         print_json(_document(made) | {"next_steps": list(steps)})
     else:
@@ -81,13 +82,13 @@ def create_views(*, feed: str | None, dagster_home: Path, as_json: bool) -> None
     settings, contract = loaded()
     feeds = (find_feed(contract, feed),) if feed else contract.enabled_feeds
     with DagsterInstance.from_config(str(dagster_home)) as instance, progress() as log:
-        log(f"creating {len(feeds)} views")
+        log(f"creating views: {len(feeds)}")
         outcome = sync.create_views(build_definitions(settings, contract), instance, only=feed)
     if as_json:
         views = [each.view for each in feeds]
         print_json({"views": views, "run_id": outcome.run_id, "is_good": outcome.is_good, "failures": list(outcome.failures)})
     else:
-        made = f"{len(feeds)} views are as the contract says: {', '.join(each.view for each in feeds)}"
+        made = f"As the contract says: {', '.join(each.view for each in feeds)}"
         click.echo(made if outcome.is_good else "\n".join(outcome.failures))
     sys.exit(0 if outcome.is_good else 1)
 
@@ -111,8 +112,9 @@ def _lines(made: NewFeed) -> Iterator[str]:
     """What was found, for somebody at a terminal."""
     draft = made.draft
     state = "off until you decide what is listed here" if draft.to_decide else "on"
-    yield f"{draft.name}: {len(draft.columns)} of the columns of {draft.source}, {made.rows:,} rows. The feed is {state}."
-    yield from (f"  {field}: {note}" for field, note in draft.notes.items() if field != "business_key" or draft.key)
+    columns = len(draft.columns) + len(draft.left_out)
+    yield f"{draft.name}: {len(draft.columns)} of {columns} columns of {draft.source}, {made.rows:,} rows. The feed is {state}."
+    yield from (f"  {field}: {note}" for field, note in draft.notes.items())
     yield from (f"  TO DECIDE: {text}" for text in draft.to_decide)
     yield from (f"  left out: {name} ({reason})" for name, reason in draft.left_out.items())
     yield "Written:"

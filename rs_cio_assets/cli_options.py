@@ -44,17 +44,16 @@ class DayType(click.ParamType):
 
 
 class _DagsterHome(click.Path):
-    """Dagster's folder; where there is none, it says where there usually is."""
+    """Dagster's folder; where there is none, it says where one usually is."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The folder, which holds a dagster.yaml."""
-        folder = Path(value)
-        if not (folder / "dagster.yaml").is_file():
+        """The folder. Fails, as click's types do, with what to do."""
+        if not Path(value).is_dir():
             self.fail(
-                f"{folder} holds no dagster.yaml. Give the command in the project's folder, after `make demo` or `make dev` made "
+                f"{value} is no folder. Give the command in the project's folder, after `make demo` or `make dev` made "
                 ".rs_cio/dagster there, or set DAGSTER_HOME to the folder of your own instance.",
                 param,
                 ctx,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from rs_cio_assets.contract.folder import add_files, require_free, require_own
-from rs_cio_assets.contract.load import load_workspace
+from rs_cio_assets.contract.load import load_as_written, load_workspace
 from rs_cio_assets.contract.models import SNAKE_CASE
 from rs_cio_assets.contract.scaffold import Choices, Draft, candidates, draft
 from rs_cio_assets.contract.scaffold_text import SAMPLES, feed_sql, feed_yaml, require_good, sample_yaml
@@ -41,6 +42,8 @@ def new_feed(settings: Settings, name: str, source: str, said: Choices, *, log: 
     folder = require_own(settings.contract)
     _require_names(name, source)
     workspace = load_workspace(folder)
+    has_feeds = any((folder / "feeds").glob("*.yaml"))  # a contract that has none yet does not load
+    others = load_as_written(folder).feeds if has_feeds else ()
     require_free(folder, (f"feeds/{name}.yaml", f"feeds/{name}.sql", f"{SAMPLES}/{name}.yaml"))  # counting may take minutes
     with resources_for(settings)["warehouse"].session() as session:
         log(f"reading the columns of {source}")
@@ -49,8 +52,8 @@ def new_feed(settings: Settings, name: str, source: str, said: Choices, *, log: 
         log(f"counting rows, nulls and keys of {source}")
         counts = count_source(session, source, columns, found, workspace.identifier.pattern)
     view = source if settings.redshift.views == "verify" else None
-    made = draft(name, source, columns, workspace, said, found, counts, view=view)
-    require_good(made, workspace)
+    made = draft(name, source, columns, workspace, said, found, counts, others=others, view=view)
+    require_good(made, workspace, others)
     texts = {
         f"feeds/{name}.yaml": feed_yaml(made),
         f"feeds/{name}.sql": feed_sql(made),
@@ -59,8 +62,8 @@ def new_feed(settings: Settings, name: str, source: str, said: Choices, *, log: 
     return NewFeed(made, counts.rows, add_files(folder, texts))
 
 
-def next_steps(made: Draft) -> Sequence[str]:
-    """What a person does next, in order, as they would type it."""
+def next_steps(made: Draft, day: date) -> Sequence[str]:
+    """What a person does next, in order, as they would type it; *day* is one to begin with."""
     settle = (
         [f"settle what is TO DECIDE in feeds/{made.name}.yaml, and take its line enabled: false away"] if made.to_decide else []
     )
@@ -70,8 +73,8 @@ def next_steps(made: Draft) -> Sequence[str]:
         "rs-cio contract lint",
         f"rs-cio contract test {made.name}",
         f"rs-cio create-views {made.name}",
-        f"rs-cio preview {made.name} <day> --export",
-        f"rs-cio backfill {made.name} <day>",
+        f"rs-cio preview {made.name} {day} --export",
+        f"rs-cio backfill {made.name} --day {day}",
         "reload the definitions in the Dagster UI, which then shows the feed",
     )
 

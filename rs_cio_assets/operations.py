@@ -86,6 +86,25 @@ def any_feed(contract: Contract, name: str) -> Feed:
     return contract.feed(name)
 
 
+def require_days(settings: Settings, first: date, last: date) -> None:
+    """Raises: ConfigurationError where *first* or *last* is no daily partition."""
+    today = datetime.now(UTC).date()
+    if first < settings.start_date or last > today:
+        raise ConfigurationError(
+            f"the days go from {settings.start_date} to {today} (UTC)",
+            next_step="choose days among them, or set RS_CIO_START_DATE to an earlier one",
+        )
+
+
+def require_local_store(settings: Settings) -> None:
+    """Raises: ConfigurationError where the store is a folder that is not there: most likely the command was given elsewhere."""
+    if not settings.store.startswith("s3://") and not Path(settings.store).is_dir():
+        raise ConfigurationError(
+            f"there is no store at {settings.store}: nothing was exported from here",
+            next_step="give the command in the project's folder, set RS_CIO_STORE, or sync a day first (`make demo`)",
+        )
+
+
 def preview(
     settings: Settings,
     contract: Contract,
@@ -102,6 +121,7 @@ def preview(
     *has_export*: the day as the export view holds it now, in place of the staged one.
     Raises: MismatchError when the day is not staged; whatever the engine and the warehouse raise.
     """
+    require_days(settings, date.fromisoformat(day), date.fromisoformat(day))
     with surroundings(settings, contract, log) as around:
         if has_export:
             log(f"reading {feed.view}")
@@ -159,6 +179,7 @@ def send_one(
             feed=feed.name,
             day=day,
         )
+    require_days(settings, date.fromisoformat(day), date.fromisoformat(day))
     with surroundings(settings, contract, log, shared="ledger/") as around, AppClient(settings.customerio) as app:
         manifest, row = _pick(around, feed, key, day)
         staged = _as_json(feed, row)

@@ -60,7 +60,7 @@ def load_as_written(folder: Path | None = None, lines: dict[str, _Lines] | None 
     folder, lines = folder or SHIPPED, {} if lines is None else lines
     problems: list[_Problem] = []
     if not folder.is_dir():
-        raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+        raise _no_folder(folder)
     place = lines.setdefault("workspace", {})
     workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, place, problems)
     found = {name: tuple(_load_folder(folder, name, model, lines, problems)) for name, model in _FOLDERS.items()}
@@ -78,7 +78,7 @@ def load_workspace(folder: Path | None = None) -> Workspace:
     folder = folder or SHIPPED
     problems: list[_Problem] = []
     if not folder.is_dir():
-        raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+        raise _no_folder(folder)
     workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, {}, problems)
     if not isinstance(workspace, Workspace):
         raise _contract_error(folder, problems)
@@ -132,6 +132,13 @@ def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError
     return ContractError(
         "\n  ".join([f"the contract in {folder.name}/ has {count}:", *map(str, problems)]) + "\nNothing was loaded",
         next_step=_NEXT_STEP,
+    )
+
+
+def _no_folder(folder: Path) -> ContractError:
+    return ContractError(
+        f"{folder.name}/:1: is not a folder; correct RS_CIO_CONTRACT",
+        next_step=f"name the folder with workspace.yaml, or begin one: rs-cio contract init {folder.name}",
     )
 
 

@@ -16,10 +16,12 @@ from rs_cio_assets.contract.models import (
     RESERVED_EVENT_PROPERTIES,
     SNAKE_CASE,
     ColumnType,
+    Feed,
     Workspace,
 )
 from rs_cio_assets.errors import ConfigurationError
 
+MANY_ROWS = 100  # fewer without a null say nothing about the next one
 KEYS_TESTED = 4  # a COUNT(DISTINCT) each: the dearest part of the one look at the source
 MAX_SCALE = 10  # of a decimal in a feed
 _LOADED = re.compile(r"(?:^|_)(?:load(?:ed)?|ingest(?:ed)?|inserted|synced|extracted|emitted|batched)(?:_(?:at|time|ts|on))?$")
@@ -147,10 +149,14 @@ def draft(
     found: Candidates,
     counts: Counts,
     *,
+    others: Sequence[Feed] = (),
     view: str | None = None,
 ) -> Draft:
-    """The feed *name* as far as it can be guessed. *view*: an export view that others own and that keeps its names and types;
-    default: one that is made in the schema cio_export, with the usual names for who, when and loaded."""
+    """The feed *name* as far as it can be guessed, beside the contract's *others*.
+
+    *view*: an export view that others own and that keeps its names and types; default: one that is made in the schema cio_export,
+    with the usual names for who, when and loaded.
+    """
     identifier = max(found.identifier, key=lambda n: counts.of_shape.get(n, 0))  # the first where none is better
     time, loaded = found.time[0], found.loaded_at[0]
     key = next((key for key in found.keys if counts.is_unique(key)), found.keys[0])
@@ -179,7 +185,18 @@ def draft(
         to_decide=(),
         left_out=left_out,
     )
-    return replace(made, to_decide=tuple(_to_decide(found, counts, workspace, identifier, time, loaded, key)))
+    to_decide = list(_to_decide(found, counts, workspace, identifier, time, loaded, key))
+    people = [feed.name for feed in others if feed.kind is FeedKind.PEOPLE]
+    if found.kind is FeedKind.EVENT and not people:
+        to_decide.append(
+            "no people feed is there, so that every event would be rejected as person_unknown: add one first, or let Customer.io "
+            "make bare profiles with unknown_person: send"
+        )
+    if found.kind is FeedKind.PEOPLE and people:
+        to_decide.append(
+            f"{', '.join(people)} is a people feed already: add the columns there, or send here only what it does not"
+        )
+    return replace(made, to_decide=tuple(to_decide))
 
 
 def _require_columns(source: str, columns: Sequence[SourceColumn], said: Choices) -> None:
@@ -285,7 +302,7 @@ def _draft_column(column: SourceColumn, name: str, kind: FeedKind, roles: set[st
         )
     if _SECRET.search(name):
         return DraftColumn(name, column, is_sent=False, note="GUESS: by its name nothing that a message needs")
-    is_full = kind is FeedKind.EVENT and 0 < counts.rows == counts.filled.get(column.name)
+    is_full = kind is FeedKind.EVENT and MANY_ROWS <= counts.rows == counts.filled.get(column.name)
     note = f"GUESS: required, for no row of {counts.rows:,} is without it" if is_full else ""
     return DraftColumn(name, column, is_required=is_full, note=note)
 
@@ -313,6 +330,8 @@ def _notes(
         "loaded_at": said.loaded_at,
         "business_key": said.key,
     }
+    if found.kind is FeedKind.PEOPLE:
+        del guessed["business_key"]  # one row per person
     return {field: f"as you said: {text}" if is_said[field] else f"GUESS: {text}" for field, text in guessed.items()}
 
 

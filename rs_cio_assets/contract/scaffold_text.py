@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ def feed_yaml(draft: Draft) -> str:
 
 def feed_sql(draft: Draft) -> str:
     """The text of `feeds/<name>.sql`: one SELECT of every column that the feed declares, renamed and cast where it must be."""
-    left = [f"-- Left out: {name} ({reason})" for name, reason in draft.left_out.items()]
+    left = [f"-- Left out: {' '.join(name.split())} ({reason})" for name, reason in draft.left_out.items()]
     columns = ",\n".join(f"    {_expression(draft, column)} AS {_plain(column.name)}" for column in draft.columns)
     source = ".".join(name if re.fullmatch("[a-z_][a-z0-9_]*", name) else _plain(name) for name in draft.source.split("."))
     return (
@@ -66,7 +66,7 @@ def sample_yaml(draft: Draft, workspace: Workspace) -> str:
         lines.append(f"# Write an identifier that matches {workspace.identifier.pattern} in place of {PLACEHOLDER}.")
     for title, row, becomes in cases:
         lines += [f"- case: {title}", f"  becomes: {becomes}", "  row:"]
-        lines += [f"    {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items()]
+        lines += [f"    {_scalar(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -79,11 +79,11 @@ def made_up_identifier(pattern: str) -> str:
     return next((shape for shape in shapes if _matches(pattern, shape)), PLACEHOLDER)
 
 
-def require_good(draft: Draft, workspace: Workspace) -> None:
-    """Load and lint the draft's files as they would be written. Raises: ContractError with every problem."""
+def require_good(draft: Draft, workspace: Workspace, others: Sequence[Feed]) -> None:
+    """Load and lint the draft's files as they would stand beside the *others*. Raises: ContractError with every problem."""
     try:
         feed = Feed(name=draft.name, sql=feed_sql(draft), **yaml.safe_load(feed_yaml(draft)))
-        Contract(workspace=workspace, feeds=(feed,))
+        Contract(workspace=workspace, feeds=(*others, feed))
         problems = [str(finding) for finding in lint_sql(feed.sql, feed)]
     except ValidationError as error:
         problems = [line for item in error.errors(include_input=False, include_url=False) for line in item["msg"].splitlines()]
@@ -106,15 +106,15 @@ def _fields(draft: Draft) -> Iterator[str]:
     yield f"kind: {draft.kind.value}  # {notes['kind']}"
     if draft.to_decide:
         yield "enabled: false  # take this line away once everything TO DECIDE is settled"
-    yield f"description: {_title(draft)}, from {draft.source}.  # say what it is for: whoever builds a journey reads it"
-    yield f"view: {draft.view}"
+    yield f"description: {_scalar(f'{_title(draft)}, from {draft.source}.')}  # say what it is for"
+    yield f"view: {_scalar(draft.view)}"
     if draft.kind is FeedKind.EVENT:
-        yield f"event_name: {draft.event_name}  # GUESS: what campaigns are started by; it cannot be renamed easily"
-    yield f"identifier: {draft.identifier}  # {notes['identifier']}"
+        yield f"event_name: {_scalar(draft.event_name)}  # GUESS: what campaigns are started by; it cannot be renamed easily"
+    yield f"identifier: {_scalar(draft.identifier)}  # {notes['identifier']}"
     if draft.key:
-        yield f"business_key: [{', '.join(draft.key)}]  # {notes['business_key']}"
-    yield f"time_column: {draft.time_column}  # {notes['time_column']}"
-    yield f"loaded_at: {draft.loaded_at}  # {notes['loaded_at']}"
+        yield f"business_key: [{', '.join(map(_scalar, draft.key))}]  # {notes['business_key']}"
+    yield f"time_column: {_scalar(draft.time_column)}  # {notes['time_column']}"
+    yield f"loaded_at: {_scalar(draft.loaded_at)}  # {notes['loaded_at']}"
     yield "# freshness_hours: 30  # how old the newest loaded_at may be; leave it out where quiet days are normal"
 
 
@@ -129,7 +129,7 @@ def _columns(draft: Draft) -> Iterator[str]:
             options.append(f"precision: {precision}, scale: {scale}")
         options += ["is_sent: false"] * (not column.is_sent)
         options.append(f"description: {json.dumps(f'{source.name} of {draft.source}.', ensure_ascii=False)}")
-        yield f"  {column.name}: {{{', '.join(options)}}}" + (f"  # {column.note}" if column.note else "")
+        yield f"  {_scalar(column.name)}: {{{', '.join(options)}}}" + (f"  # {column.note}" if column.note else "")
 
 
 def _title(draft: Draft) -> str:
@@ -170,6 +170,12 @@ def _made_up(draft: Draft, column: DraftColumn, person: str) -> object:
     if column.source.type is ColumnType.DECIMAL:
         return "0" if _digits(column)[1] == 0 else "0.5"
     return _MADE_UP[column.source.type] if column.source.type else None
+
+
+def _scalar(text: str) -> str:
+    """*text* in YAML, in quotes where YAML would read something else (no, 12, a: b)."""
+    is_plain = re.fullmatch(r"[A-Za-z][\w ,.]*", text) and yaml.safe_load(text) == text
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -18,7 +18,12 @@ _NUMERIC_HEADER = (
 
 def describe_source(session: Session, source: str) -> tuple[SourceColumn, ...]:
     """The columns of *source* (`schema.name`) in its order. Raises: WarehouseRefused when it is missing or may not be read."""
-    described = session.describe_types(f"SELECT * FROM {_name(source)} LIMIT 0")  # noqa: S608 - a quoted name
+    try:
+        described = session.describe_types(f"SELECT * FROM {_name(source)} LIMIT 0")  # noqa: S608 - a quoted name
+    except WarehouseRefused as error:
+        if "<feed>" in error.next_step:  # the advice for a view that a feed should have
+            error.next_step = f"correct the name: {source} must be a table or view that this user may read"
+        raise
     return tuple(_column(name, oid, modifier) for name, oid, modifier in described)
 
 
@@ -66,6 +71,8 @@ def _of_shape(session: Session, source: str, name: str, pattern: str) -> int | N
 
 
 def _column(name: str, oid: int, modifier: int) -> SourceColumn:
+    if not name.isprintable():
+        return SourceColumn(name, None, "a name that cannot be written")
     found = column_of(name, oid)
     if found.type is not ColumnType.DECIMAL or modifier < _NUMERIC_HEADER:
         return SourceColumn(name, found.type, found.type_name)
