@@ -136,10 +136,9 @@ def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError
 
 
 def _no_folder(folder: Path) -> ContractError:
-    return ContractError(
-        f"{folder.name}/:1: is not a folder; correct RS_CIO_CONTRACT",
-        next_step=f"name the folder with workspace.yaml, or begin one: rs-cio contract init {folder.name}",
-    )
+    error = _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+    error.next_step = f"name the folder that holds workspace.yaml, or begin one: rs-cio contract init {folder.name}"
+    return error
 
 
 def _files(folder: Path, problems: list[_Problem], *, is_needed: bool) -> list[Path]:
