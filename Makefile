@@ -1,11 +1,11 @@
 # One entry point. Variables a person may set: ONCE=1 DAYS=14 CUSTOMERS=8000 SHOP=skincare|cdnow DATA=file FROM=day TO=day
-# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT CUSTOMERIO_PORT DAGSTER_PORT; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
+# DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT S3_PORT CUSTOMERIO_PORT DAGSTER_PORT; for smoke: ANSWERS=folder; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMERIO_PORT),--customerio-port $(CUSTOMERIO_PORT)) \
-	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT))
+	$(if $(DAGSTER_PORT),--dagster-port $(DAGSTER_PORT)) $(if $(S3_PORT),--s3-port $(S3_PORT))
 SHOP_OPTIONS := $(if $(SHOP),--shop $(SHOP)) $(if $(DATA),--data $(DATA)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
 	$(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(FAULT),--fault $(FAULT))
@@ -15,7 +15,7 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev advance test bench reads costs overhead check format lock clean
+.PHONY: help demo dev doctor advance test smoke bench reads costs overhead check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -26,11 +26,17 @@ demo: $(INSTALLED) ## Fourteen days of a shop into the Customer.io stand-in, the
 dev: $(INSTALLED) ## The Dagster UI and the stand-ins on the current state, until Ctrl-C
 	@$(BIN)/rs-cio dev $(PORTS)
 
+doctor: $(INSTALLED) ## Is everything in order to sync? Each thing with its remedy; for the settings of the environment
+	@$(BIN)/rs-cio doctor
+
 advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with late orders for past days
 	@$(BIN)/rs-cio shop advance $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT))
 
 test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path, LONG=1)
 	@$(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(if $(LONG),--long) $(TESTS)
+
+smoke: $(INSTALLED) ## What only a real cluster and workspace can tell, by your settings and RS_CIO_LIVE (ANSWERS=folder; docs/live.md)
+	@$(if $(ANSWERS),RS_CIO_LIVE_ANSWERS=$(ANSWERS)) $(BIN)/pytest -q -p no:cacheprovider --tb=short --timeout=3600 rs_cio_assets_tests/live
 
 bench: $(INSTALLED) .venv-bench/.installed ## Speed and memory, side by side with other clients (ROWS=1000000, LARGE_ROWS=0: no large day)
 	@$(BIN)/python -m benchmarks --alternatives-python $(BENCH)/python $(BENCH_OPTIONS)

@@ -250,7 +250,7 @@ def _waits(instance: DagsterInstance, run_id: str) -> tuple[float, float]:
     return at["PIPELINE_STARTING"] - at["PIPELINE_ENQUEUED"], at["PIPELINE_START"] - at["PIPELINE_STARTING"]
 
 
-def _ports(count: int = 3) -> list[int]:
+def _ports(count: int = 4) -> list[int]:
     """Ports of 127.0.0.1 that nothing listens on at this moment."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]

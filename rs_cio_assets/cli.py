@@ -20,12 +20,14 @@ from rs_cio_assets.cli_backfill import backfill
 from rs_cio_assets.cli_completion import completion
 from rs_cio_assets.cli_contract import contract
 from rs_cio_assets.cli_delivery import COMMANDS
+from rs_cio_assets.cli_doctor import doctor, grants
 from rs_cio_assets.cli_lock import lock
 from rs_cio_assets.cli_new_feed import create_views, new_feed
 from rs_cio_assets.cli_options import DAY, json_option, print_json, progress
 from rs_cio_assets.cli_report import report
+from rs_cio_assets.cli_warehouse import schema as log_schema
 from rs_cio_assets.errors import RsCioError
-from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT
+from rs_cio_assets.settings import SANDBOX_CUSTOMERIO_PORT, SANDBOX_HOME, SANDBOX_REDSHIFT_PORT, SANDBOX_S3_PORT
 
 DAGSTER_PORT = 3000
 DAYS = 14
@@ -37,6 +39,7 @@ def _port_options(command: Command) -> Command:
     for name, default in (
         ("dagster", DAGSTER_PORT),
         ("customerio", SANDBOX_CUSTOMERIO_PORT),
+        ("s3", SANDBOX_S3_PORT),
         ("redshift", SANDBOX_REDSHIFT_PORT),
     ):
         option = click.option(f"--{name}-port", type=click.IntRange(1, 65535), default=default, show_default=True)
@@ -55,7 +58,7 @@ def rs_cio() -> None:
     """
 
 
-for _command in (*COMMANDS, backfill, lock, report):  # in --help they stand in alphabetical order
+for _command in (*COMMANDS, backfill, doctor, grants, lock, report, log_schema):
     rs_cio.add_command(_command)
 for _command in (completion, contract, create_views, new_feed):
     rs_cio.add_command(_command)
@@ -84,6 +87,7 @@ def demo(
     last_day: date | None,
     days_per_run: int,
     redshift_port: int,
+    s3_port: int,
     customerio_port: int,
     dagster_port: int,
 ) -> None:
@@ -101,7 +105,7 @@ def demo(
     last = last_day or datetime.now(UTC).date() - timedelta(days=1)
     options = DemoOptions(
         home=_home(shop),
-        ports=Ports(redshift_port, customerio_port, dagster_port),
+        ports=Ports(redshift=redshift_port, s3=s3_port, customerio=customerio_port, dagster=dagster_port),
         first_day=first_day or last - timedelta(days=days - 1),
         last_day=last,
         customers=customers,
@@ -118,7 +122,7 @@ def demo(
 @rs_cio.command()
 @_port_options
 @click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
-def dev(*, shop: str, redshift_port: int, customerio_port: int, dagster_port: int) -> None:
+def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, dagster_port: int) -> None:
     """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C.
 
     \b
@@ -127,7 +131,8 @@ def dev(*, shop: str, redshift_port: int, customerio_port: int, dagster_port: in
     from rs_cio_assets.demo import Ports, sandbox, wait_for_ui, wait_until_interrupted  # noqa: PLC0415
 
     console = _console()
-    with sandbox(_home(shop), Ports(redshift_port, customerio_port, dagster_port), console) as running:
+    ports = Ports(redshift=redshift_port, s3=s3_port, customerio=customerio_port, dagster=dagster_port)
+    with sandbox(_home(shop), ports, console) as running:
         wait_for_ui(running, console)
         wait_until_interrupted(running.processes)
 
@@ -143,16 +148,17 @@ def sandbox_group() -> None:
 
 @sandbox_group.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=SANDBOX_REDSHIFT_PORT, show_default=True)
+@click.option("--s3-port", type=click.IntRange(1, 65535), default=SANDBOX_S3_PORT, show_default=True)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "redshift")
-def redshift(*, port: int, data: Path) -> None:
-    """The Redshift stand-in, until Ctrl-C: a PostgreSQL whose wire speaks to the unmodified Redshift driver.
+def redshift(*, port: int, s3_port: int, data: Path) -> None:
+    """The Redshift stand-in, until Ctrl-C: a PostgreSQL behind Redshift's wire, and S3 for UNLOAD and COPY.
 
     \b
     Example: rs-cio sandbox redshift --port 15439
     """
     from rs_cio_assets.sandbox.redshift import serve  # noqa: PLC0415
 
-    serve(data, port)
+    serve(data, port, s3_port)
 
 
 @sandbox_group.command()
@@ -210,12 +216,20 @@ def advance(*, redshift_port: int, late_orders: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:
-    """The asset keys that the contract's enabled feeds give, the checklist's and housekeeping's.
+    """The asset keys that the contract's enabled feeds give, and the others: checklist, housekeeping, delivery log.
 
     \b
     Example: rs-cio contract assets --assert-loaded
     """
-    from rs_cio_assets.assets import export_key, feed_key, view_key  # noqa: PLC0415
+    from rs_cio_assets.assets import (  # noqa: PLC0415
+        CHECK_RESULTS_KEY,
+        LOG_KEY,
+        UNLOGGED_KEY,
+        delivery_log_key,
+        export_key,
+        feed_key,
+        view_key,
+    )
     from rs_cio_assets.automation import HOUSEKEEPING_KEY  # noqa: PLC0415
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
@@ -224,8 +238,10 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
 
     settings = load_settings()
     feeds = load_contract(settings.contract).enabled_feeds
-    of_feeds = [key(f.name) for f in feeds for key in (view_key, export_key, feed_key)]
-    expected = sorted(key.to_user_string() for key in (*of_feeds, READINESS_KEY, HOUSEKEEPING_KEY))
+    has_log = settings.redshift.delivery_log
+    kinds = (view_key, export_key, feed_key, *((delivery_log_key,) if has_log else ()))
+    others = (READINESS_KEY, HOUSEKEEPING_KEY, *((LOG_KEY, CHECK_RESULTS_KEY, UNLOGGED_KEY) if has_log else ()))
+    expected = sorted(key.to_user_string() for key in (*(kind(f.name) for f in feeds for kind in kinds), *others))
     click.echo(json.dumps(expected) if as_json else "\n".join(expected))
     if assert_loaded:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())

@@ -68,7 +68,8 @@ def new_feed(
 def create_views(*, feed: str | None, dagster_home: Path, as_json: bool) -> None:
     """Create or replace the export view of FEED, or of all feeds, from the contract's SQL, in a Dagster run.
 
-    Give it after a feed is new or its SQL changed. Exits 1 when a view could not be created; the earlier one then stays.
+    Give it after a feed is new or its SQL changed. Where others own the views (REDSHIFT_VIEWS=verify) it compares them instead.
+    Exits 1 when a view could not be created, or is not the contract's; the earlier one then stays.
 
     \b
     Example: rs-cio create-views order_refunded

@@ -6,22 +6,26 @@ Tests call `build_definitions` with settings, a contract or resources of their o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from dagster import Definitions, in_process_executor
 
-from rs_cio_assets.assets import build_export, build_feed, build_view, daily_partitions
+from rs_cio_assets.assets import build_delivery_log, build_export, build_feed, build_log, build_view, daily_partitions
 from rs_cio_assets.automation import (
     build_alerts,
+    build_check_results,
     build_housekeeping,
     build_jobs,
     build_late_data_sensor,
     build_schedules,
     build_sensors,
+    build_unlogged_days,
 )
 from rs_cio_assets.checks import build_checks
 from rs_cio_assets.contract import Contract, load_contract
 from rs_cio_assets.contract.load import load_lock
+from rs_cio_assets.doctor import Preflight
 from rs_cio_assets.readiness import build_readiness
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings, load_settings
@@ -42,13 +46,18 @@ def build_definitions(
     daily = daily_partitions(settings.start_date)
     feeds = contract.enabled_feeds
     checks = build_checks(contract, has_canary=settings.canary, lateness_days=settings.lateness_days)
-    jobs = build_jobs(contract, checks)
-    by_day = [build(feed, contract, daily) for build in (build_export, build_feed) for feed in feeds]
+    has_log = settings.redshift.delivery_log
+    jobs = build_jobs(contract, checks, has_log=has_log)
+    preflight = Preflight(settings, lambda: contract).require if settings.preflight else None
+    build_checked_feed = partial(build_feed, require_preflight=preflight)
+    builders = (build_export, build_checked_feed, *((build_delivery_log,) if has_log else ()))
+    by_day = [build(feed, contract, daily) for build in builders for feed in feeds]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]
     return Definitions(
         assets=[
-            *(build_view(feed) for feed in feeds),
+            *(build_view(feed, settings.redshift.views) for feed in feeds),
             *by_day,
+            *((build_log(), build_check_results(checked), build_unlogged_days(contract, settings)) if has_log else ()),
             build_readiness(contract, checked, locked_on=locked_on(settings)),
             build_housekeeping(staged_days=settings.staged_days, rejections_days=settings.rejections_days),
         ],

@@ -6,10 +6,12 @@
     │   └── ContractError
     ├── TransientError          the same call may work later; says how long to wait where it knows
     │   ├── WarehouseUnavailable
+    │   │   └── WarehouseConflict   another transaction came first; the same one may work at once
     │   ├── CustomerioUnavailable
     │   └── StoreUnavailable
     ├── PermanentError          repeating the call cannot help
     │   ├── WarehouseRefused
+    │   │   └── WarehouseForbidden  a grant is missing
     │   ├── CustomerioRefused
     │   │   └── CustomerioBodyTooLarge
     │   ├── StoreRefused
@@ -81,6 +83,10 @@ class WarehouseUnavailable(TransientError):
     """Redshift cannot be reached, dropped the connection, timed out or asked for a retry (1023)."""
 
 
+class WarehouseConflict(WarehouseUnavailable):
+    """Redshift undid the transaction because of a concurrent one (1023, SQLSTATE 40001)."""
+
+
 class CustomerioUnavailable(TransientError):
     """Customer.io answered 408, 429 or 5xx, or the connection failed, until the retries ran out."""
 
@@ -95,6 +101,10 @@ class PermanentError(RsCioError):
 
 class WarehouseRefused(PermanentError):
     """Redshift answered no: wrong credentials, missing view or column, missing grant, bad SQL."""
+
+
+class WarehouseForbidden(WarehouseRefused):
+    """The user of the sync lacks a grant."""
 
 
 class CustomerioRefused(PermanentError):

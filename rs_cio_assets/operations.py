@@ -28,6 +28,7 @@ from rs_cio_assets.delivery.classify import staged_rows
 from rs_cio_assets.delivery.database import open_database
 from rs_cio_assets.delivery.expressions import compile_expressions, literal, quoted
 from rs_cio_assets.delivery.rules import FOUND_BY_ENGINE, PERSON_UNKNOWN, compile_rules, size_rule
+from rs_cio_assets.doctor import Preflight
 from rs_cio_assets.errors import ConfigurationError, DeliveryRefused, MismatchError
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings
@@ -180,6 +181,9 @@ def send_one(
             day=day,
         )
     require_days(settings, date.fromisoformat(day), date.fromisoformat(day))
+    if settings.preflight:
+        resources = resources_for(settings)
+        Preflight(settings, lambda: contract).require(resources["warehouse"], resources["store"])
     with surroundings(settings, contract, log, shared="ledger/") as around, AppClient(settings.customerio) as app:
         manifest, row = _pick(around, feed, key, day)
         staged = _as_json(feed, row)

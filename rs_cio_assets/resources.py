@@ -6,6 +6,7 @@ first use: every run is a process of its own, and a local store with a password 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ def resources_for(settings: Settings) -> dict[str, Any]:
         client = SecretsManagerResource(region_name=aws_region).get_client()
         return json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
 
+    @functools.cache  # the store and UNLOAD's files share it: to make one takes a quarter of a second
     def s3_client() -> Any:
         from dagster_aws.s3 import S3Resource  # noqa: PLC0415 - slow to import
 

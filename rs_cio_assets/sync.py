@@ -17,7 +17,7 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PRIORITY_TAG
 
-from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.assets import delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.assets.run_config import BACKFILL, REASON_TAG
 from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.checks.results import NOT_READY
@@ -192,9 +192,14 @@ def _run(
     check: AssetCheckKey | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
-    """One run of a job; with *assets*, of these alone, *config* being that of its feeds; with *check*, of that alone."""
+    """One run of a job; with *assets*, of these alone and the log of their feeds (where it is on), *config* being that of the
+    feeds; with *check*, of that alone.
+    """
     job = defs.resolve_job_def(job_name)
+    feeds = [key for key in assets if key == feed_key(key.path[-1])]
     if assets:
+        logs = [delivery_log_key(key.path[-1]) for key in feeds]
+        assets = [*assets, *(key for key in logs if key in job.asset_layer.executable_asset_keys)]
         # Left to itself, a selection of assets brings in every check of theirs, also those that the job leaves out.
         checks = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key in assets}
         job = job.get_subset(asset_selection=set(assets), asset_check_selection=checks)
@@ -203,7 +208,6 @@ def _run(
     tags = dict(tags or {})
     if len(days) > 1:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
-    feeds = [key for key in assets if key == feed_key(key.path[-1])]
     ops = {"ops": {key.to_python_identifier(): {"config": dict(config)} for key in feeds}} if config else {}
     run_id = str(uuid4())
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import redshift_connector
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -14,6 +16,8 @@ import rs_cio_assets.settings as settings_module
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
+from rs_cio_assets_tests.redshift_client import connect
+from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
 hypothesis_settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -79,10 +83,39 @@ def paces_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedshiftStandIn]:
+def scripted_s3() -> Iterator[ScriptedS3]:
+    """S3 beside the warehouse, for the whole run; started when it is first used."""
+    s3 = ScriptedS3()
+    yield s3
+    s3.stop()
+
+
+@pytest.fixture
+def s3(scripted_s3: ScriptedS3) -> Iterator[ScriptedS3]:
+    """S3 beside the warehouse; faults planted in it are forgotten after the test. Tests keep to prefixes of their own."""
+    yield scripted_s3
+    scripted_s3.calm()
+
+
+@pytest.fixture(scope="session")
+def redshift(tmp_path_factory: pytest.TempPathFactory, scripted_s3: ScriptedS3) -> Iterator[RedshiftStandIn]:
     """One warehouse for the whole run; tests keep to schemas of their own."""
-    with RedshiftStandIn(tmp_path_factory.mktemp("redshift")) as stand_in:
+    with RedshiftStandIn(tmp_path_factory.mktemp("redshift"), s3=scripted_s3.cluster_client) as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def connection(redshift: RedshiftStandIn) -> Iterator[redshift_connector.Connection]:
+    """An open connection; what it did is undone."""
+    with connect(redshift) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def cursor(connection: redshift_connector.Connection) -> redshift_connector.Cursor:
+    """A cursor of it."""
+    return connection.cursor()
 
 
 @pytest.fixture
@@ -103,6 +136,14 @@ def settings(redshift: RedshiftStandIn, customerio: CustomerioStandIn, tmp_path:
             "RS_CIO_STORE": str(tmp_path / "store"),
         }
     )
+
+
+@pytest.fixture
+def settings_with_s3(settings: Settings, s3: ScriptedS3) -> Settings:
+    """The same, reading by UNLOAD to a prefix of the test's own."""
+    place = f"s3://rs-cio-sandbox/unload/{uuid4().hex}"
+    redshift = settings.redshift.model_copy(update={"read": "unload", "unload_to": place, "role": settings_module.SANDBOX_ROLE})
+    return settings.model_copy(update={"redshift": redshift, "s3": settings.s3.model_copy(update={"endpoint_url": s3.url})})
 
 
 @pytest.fixture

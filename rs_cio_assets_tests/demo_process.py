@@ -21,11 +21,11 @@ PROJECT = Path(__file__).parents[1]
 
 
 class DemoFolder:
-    """An empty folder with the project's workspace.yaml, and three ports."""
+    """An empty folder with the project's workspace.yaml, and four ports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.dagster_port, self.customerio_port, self.redshift_port = free_port(), free_port(), free_port()
+        self.dagster_port, self.customerio_port, self.redshift_port, self.s3_port = (free_port() for _ in range(4))
         shutil.copy(PROJECT / "workspace.yaml", folder)
 
     def run(self, *options: str) -> DemoProcess:
@@ -36,13 +36,14 @@ class DemoFolder:
                 ("dagster", self.dagster_port),
                 ("customerio", self.customerio_port),
                 ("redshift", self.redshift_port),
+                ("s3", self.s3_port),
             )
         ]
         return DemoProcess([sys.executable, "-m", "rs_cio_assets.cli", "demo", *ports, *options], self.folder)
 
     def is_quiet(self) -> bool:
-        """True when nothing listens on any of the three ports and the warehouse's server has ended."""
-        ports = (self.dagster_port, self.customerio_port, self.redshift_port)
+        """True when nothing listens on any of the four ports and the warehouse's server has ended."""
+        ports = (self.dagster_port, self.customerio_port, self.redshift_port, self.s3_port)
         return all(is_port_free(port) for port in ports) and not list(self.folder.rglob("postmaster.pid"))
 
 

@@ -115,7 +115,7 @@ def build_world(
     with running(redshift.port, database, home, now) as sandbox, DagsterInstance.ephemeral() as instance:
         options = DemoOptions(
             home=home,
-            ports=Ports(1, 2, 3),
+            ports=Ports(1, 2, 3, 4),
             first_day=yesterday - timedelta(days=days - 1),
             last_day=yesterday,
             customers=customers,

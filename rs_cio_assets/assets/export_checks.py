@@ -44,10 +44,9 @@ class ViewState:
 
     def findings(self, feed: Feed) -> tuple[Finding, ...]:
         """What about the definition blocks."""
-        step = "put a wanted change into the contract's SQL, and run create_views: it replaces the view by the contract's"
-        return tuple(
-            Finding(DEFINITION, said, step) for said in (self.definition.sentences(feed.view) if self.definition else ())
-        )
+        if self.definition is None:
+            return ()
+        return tuple(Finding(DEFINITION, said, self.definition.next_step) for said in self.definition.sentences(feed.view))
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _contract_result(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], a
         "repeated, equal (business keys)": sum(p.keys_equal for p in profiles),
         "repeated, different (business keys)": sum(p.keys_different for p in profiles),
         "longest text (bytes)": max((max(p.longest_bytes.values(), default=0) for p in profiles), default=0),
-        "definition compared": "yes" if view.definition else "no: create_views has not made this view",
+        "definition compared": "yes" if view.definition else "no: create_views has not run for this view",
     }
     if table := _difference_records(feed, view):
         metadata["difference"] = records_table(table)

@@ -1,7 +1,7 @@
 """One asset per feed: a day's rows, delivered to Customer.io and acknowledged."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,10 +52,16 @@ _WHAT = {
 }
 
 
-def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition) -> AssetsDefinition:
+def build_feed(
+    feed: Feed,
+    contract: Contract,
+    daily: DailyPartitionsDefinition,
+    require_preflight: Callable[[Warehouse, Store], None] | None = None,
+) -> AssetsDefinition:
     """The asset `customerio/feeds/<feed>`, by day, with its two blocking checks.
 
-    A run sends what the ledger does not hold: new rows, and people whose content changed. Run twice, it sends nothing.
+    A run sends what the ledger does not hold: new rows, and people whose content changed. Run twice, it sends nothing. Before its
+    first row it asks *require_preflight*, where there is one.
     """
     key = feed_key(feed.name)
     what = f"{feed.event_name} events" if feed.kind is FeedKind.EVENT else _WHAT[feed.kind]
@@ -100,6 +106,9 @@ def build_feed(feed: Feed, contract: Contract, daily: DailyPartitionsDefinition)
         previews: list[Preview] = []
         finished: dict[str, dict[str, Any]] = {}  # what each delivered day says
         before = delivered_days(context.instance, feed.name, context.partition_keys)
+        if require_preflight and not config.is_dry_run:
+            with failing_clearly(feed.name):
+                require_preflight(warehouse, store)
         steps_back = is_backfill(context.run.tags, min(context.partition_keys), datetime.now(UTC).date())
         with tempfile.TemporaryDirectory(prefix="rs-cio-") as scratch, TrackClient(customerio, is_backfill=steps_back) as track:
             around = Surroundings(

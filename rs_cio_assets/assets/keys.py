@@ -18,3 +18,17 @@ def export_key(feed_name: str) -> AssetKey:
 def feed_key(feed_name: str) -> AssetKey:
     """Key of a day's rows, delivered to Customer.io and acknowledged."""
     return AssetKey(["customerio", "feeds", feed_name])
+
+
+# The tables and views of the schema cio_sync in Redshift (not partitioned).
+LOG_KEY = AssetKey(["redshift", "log"])
+# What checks said and in whom segments differ, in that schema (not partitioned).
+CHECK_RESULTS_KEY = AssetKey(["redshift", "check_results"])
+
+# Days whose log did not follow their delivery, logged after all (not partitioned).
+UNLOGGED_KEY = AssetKey(["redshift", "unlogged_days"])
+
+
+def delivery_log_key(feed_name: str) -> AssetKey:
+    """Key of what became of a day's rows, back in Redshift."""
+    return AssetKey(["redshift", "deliveries", feed_name])

@@ -18,7 +18,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from rs_cio_assets.alerts import Moment, Notices, notify, receivers_for
-from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.automation.failed_runs import Cause, Steps, failed_runs, steps_of
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY
 from rs_cio_assets.automation.standing import failing_checks, holds, late_rows, latest_evaluations
@@ -33,9 +33,12 @@ def build_alerts(
 ) -> SensorDefinition:
     """The sensor `alerts` over the *checked* and the *jobs* of these definitions."""
     checked = tuple(checked)
-    assets = [key(feed.name) for feed in contract.enabled_feeds for key in (view_key, export_key, feed_key)]
+    kinds = (view_key, export_key, feed_key, delivery_log_key)
+    assets = [key(feed.name) for feed in contract.enabled_feeds for key in kinds]
     known: dict[str, tuple[Cause, ...]] = {}
-    steps = steps_of([job.name for job in jobs], [*assets, READINESS_KEY, HOUSEKEEPING_KEY], checked)
+    steps = steps_of(
+        [job.name for job in jobs], [*assets, LOG_KEY, CHECK_RESULTS_KEY, UNLOGGED_KEY, READINESS_KEY, HOUSEKEEPING_KEY], checked
+    )
 
     @sensor(
         name="alerts",

@@ -12,7 +12,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from rs_cio_assets.assets import export_key, feed_key, view_key
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.automation.housekeeping import HOUSEKEEPING_KEY
 from rs_cio_assets.checks import CANARY_CHECK, READ_BACK_CHECK
 from rs_cio_assets.contract.models import Contract
@@ -25,21 +25,27 @@ CHECKS = "checks"
 CANARY = "canary"
 HOUSEKEEPING = "housekeeping"
 READINESS = "write_readiness"  # an asset and a job cannot share a name
+CATCH_UP_LOG = "catch_up_log"
 
 
-def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> list[UnresolvedAssetJobDefinition]:
+def build_jobs(
+    contract: Contract, checks: Sequence[AssetChecksDefinition], *, has_log: bool
+) -> list[UnresolvedAssetJobDefinition]:
     """The jobs over the enabled feeds. `sync_day` runs with a partition key (a UTC day); the others look at many days at once.
 
     What stands on its own (*checks*) is in `checks`; read-back has a job of its own too, and the canary, which sends, only that.
+    With the delivery log (*has_log*) `sync_day` writes it, `create_views` makes its tables, and `catch_up_log` is there.
     """
     feeds = contract.enabled_feeds
-    synced = AssetSelection.assets(*(key(f.name) for f in feeds for key in (export_key, feed_key)))
+    day_keys = (export_key, feed_key, *((delivery_log_key,) if has_log else ()))
+    synced = AssetSelection.assets(*(key(f.name) for f in feeds for key in day_keys))
     looking = [check for check in checks if not _names(check, CANARY_CHECK)]
     jobs = [
         _job(
             CREATE_VIEWS,
-            AssetSelection.assets(*(view_key(f.name) for f in feeds)),
-            "Create or replace every feed's export view in Redshift. Run it after the contract's SQL changed.",
+            AssetSelection.assets(*(view_key(f.name) for f in feeds), *((LOG_KEY,) if has_log else ())),
+            "Create or replace every feed's export view in Redshift, or compare it with the contract where others own it "
+            "(REDSHIFT_VIEWS=verify). Run it after the SQL changed.",
         ),
         _job(
             SYNC_DAY,
@@ -72,6 +78,9 @@ def build_jobs(contract: Contract, checks: Sequence[AssetChecksDefinition]) -> l
             "Remove rows of people from the store that are old enough, and fold the ledgers of old days.",
         )
     )
+    if has_log:
+        text = "Write to Redshift what checks said since the last time, and days whose log did not follow their delivery."
+        jobs.append(_job(CATCH_UP_LOG, AssetSelection.assets(CHECK_RESULTS_KEY, UNLOGGED_KEY), text))
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
         text = "Send two made-up people to Customer.io, a buyer and a browser, look where they land, and remove both."
         jobs.append(_job(CANARY, AssetSelection.checks(*canaries), text))

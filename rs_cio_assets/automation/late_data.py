@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from functools import partial
 
 from dagster import (
     AssetCheckKey,
+    AssetKey,
     AssetsDefinition,
     DagsterInstance,
     DagsterRunStatus,
@@ -26,7 +27,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import PRIORITY_TAG
 
-from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.assets import delivery_log_key, export_key, feed_key
 from rs_cio_assets.assets.deliveries import delivered_days, first_delivered_day
 from rs_cio_assets.assets.run_config import LATE_DATA, REASON_TAG
 from rs_cio_assets.automation.jobs import SYNC_DAY
@@ -82,7 +83,8 @@ def build_late_data_sensor(
     by_day: Sequence[AssetsDefinition],
     settings: Settings,
 ) -> SensorDefinition:
-    """The sensor over the enabled feeds of *contract*; *by_day* are the exports and feeds, whose own checks run with them."""
+    """The sensor over the enabled feeds of *contract*; *by_day* are the assets of `sync_day`, whose own checks run with them."""
+    assets = {definition.key for definition in by_day}
     checks = [key for definition in by_day for key in definition.check_keys]
 
     @sensor(
@@ -102,7 +104,7 @@ def build_late_data_sensor(
         if look.unread and len(look.unread) == look.feeds:
             raise RuntimeError(look.sentence())  # a red tick: nobody looks at late data now
         context.log.info(look.sentence())
-        requests = [_request(day, stale, checks) for day, stale in look.requested.items()]
+        requests = [_request(day, stale, assets, checks) for day, stale in look.requested.items()]
         return SensorResult(run_requests=requests) if requests else SensorResult(skip_reason=look.sentence())
 
     return late_data
@@ -167,10 +169,11 @@ def _attempts(instance: DagsterInstance, stale: StaleDay) -> Attempts:
     return Attempts(len(runs), datetime.fromtimestamp(max(ends), UTC) if ends else None)
 
 
-def _request(day: str, stale: Sequence[StaleDay], checks: Sequence[AssetCheckKey]) -> RunRequest:
+def _request(day: str, stale: Sequence[StaleDay], by_day: Collection[AssetKey], checks: Sequence[AssetCheckKey]) -> RunRequest:
     """One run of the day for its stale feeds. Without a run key: what is under way is seen, and Dagster would refuse a key for
     ever that a state of the day comes back to."""
-    assets = [key(s.feed) for s in stale for key in (export_key, feed_key)]
+    wanted = [key(s.feed) for s in stale for key in (export_key, feed_key, delivery_log_key)]
+    assets = [key for key in wanted if key in by_day]  # the delivery log may be off
     return RunRequest(
         partition_key=day,
         asset_selection=assets,

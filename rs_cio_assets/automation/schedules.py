@@ -24,13 +24,14 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
 from dagster._utils.schedules import is_valid_cron_string
 
 from rs_cio_assets.assets.run_config import INTRADAY, REASON_TAG
-from rs_cio_assets.automation.jobs import CANARY, CHECKS, HOUSEKEEPING, READINESS, SYNC_DAY
+from rs_cio_assets.automation.jobs import CANARY, CATCH_UP_LOG, CHECKS, HOUSEKEEPING, READINESS, SYNC_DAY
 from rs_cio_assets.automation.sync_schedules import build_sync_daily, build_sync_today
 from rs_cio_assets.contract.models import Contract
 from rs_cio_assets.errors import SettingsError
 from rs_cio_assets.settings import Settings
 
 HOURLY = "20 * * * *"
+LATE_IN_THE_HOUR = "50 * * * *"  # what the hour's syncs and canary said is there
 BEFORE_THE_SYNC = "30 3 * * *"
 
 
@@ -41,7 +42,7 @@ def build_schedules(
     settings: Settings,
 ) -> list[ScheduleDefinition]:
     """`sync_daily`, `checks_daily` and `housekeeping_daily`; `sync_today` where a feed is intraday, `canary_hourly` where there
-    is a canary. *by_day* are the exports and feeds. All times are UTC.
+    is a canary, `catch_up_log_hourly` with the delivery log. *by_day* are the assets of `sync_day`. All times are UTC.
 
     Raises: SettingsError when a cron string of the settings is none.
     """
@@ -69,6 +70,9 @@ def build_schedules(
     if CANARY in by_name:
         text = "The canary, every hour: a buyer must not qualify for cart recovery, a browser must."
         schedules.append(plain("canary_hourly", CANARY, HOURLY, text))
+    if CATCH_UP_LOG in by_name:
+        text = "What checks said goes to Redshift, and days whose log did not follow their delivery, every hour."
+        schedules.append(plain("catch_up_log_hourly", CATCH_UP_LOG, LATE_IN_THE_HOUR, text))
     return schedules
 
 

@@ -23,7 +23,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
-from rs_cio_assets.assets import export_key, feed_key
+from rs_cio_assets.assets import delivery_log_key, export_key, feed_key
 from rs_cio_assets.assets.run_config import INTRADAY, REASON_TAG, SCHEDULE
 from rs_cio_assets.automation.jobs import SYNC_DAY
 from rs_cio_assets.contract.models import Contract, FeedKind
@@ -64,12 +64,12 @@ def build_sync_today(
 ) -> ScheduleDefinition | None:
     """`sync_today`: today's open day of the feeds that are intraday, and of the people feeds, which go first. None without any.
 
-    *by_day* are the exports and feeds: their own checks run with them, and none of those that stand on their own.
+    *by_day* are the assets of `sync_day`: their own checks run with them, and none of those that stand on their own.
     """
     feeds = [feed for feed in contract.enabled_feeds if feed.is_intraday or feed.kind is FeedKind.PEOPLE]
     if not any(feed.is_intraday for feed in feeds):
         return None
-    assets = {key(feed.name) for feed in feeds for key in (export_key, feed_key)}
+    assets = {key(feed.name) for feed in feeds for key in (export_key, feed_key, delivery_log_key)}
     selected = [definition for definition in by_day if definition.key in assets]
 
     @schedule(

@@ -109,11 +109,12 @@ def nothing_delivered(contract: Contract, store: Store, app: AppClient) -> Asset
 
 def _keep_differences(segment: Segment, around: Around, path: Path) -> str:
     """Write the table in the warehouse, or the file in the store where the warehouse takes none; says which."""
+    key = f"{DIFFERENCES_KEPT}{segment.name}.parquet"
     try:
         with around.warehouse.session() as session:
             write_differences(session, segment.name, around.now, _rows(path))
+        around.store.delete([key])  # of an earlier comparison
     except (WarehouseRefused, WarehouseUnavailable) as error:
-        key = f"{DIFFERENCES_KEPT}{segment.name}.parquet"
         around.store.put_file(key, path)
         return f"not written: {error.problem}; the rows are in the store: {key}"
     return DIFFERENCES

@@ -16,7 +16,7 @@ from rs_cio_assets.contract.lint_nesting import comma_tables, nesting_findings
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 
 _QUOTED_NAME = re.compile(r'"[^"]*"')
-_OPAQUE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+OPAQUE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _RULES = tuple(
     (name, re.compile(rf"(?<!\.)(?:{pattern})", re.IGNORECASE), message)  # after a dot stands a column, not a word of SQL
     for name, pattern, message in (
@@ -55,7 +55,7 @@ _RULES = tuple(
 _CLOCK = re.compile(r"\b(?:GETDATE|CURRENT_DATE|CURRENT_TIMESTAMP|NOW)\b", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_\"][\w\".]*)", re.IGNORECASE)
 _WITH_NAME = re.compile(r"(?:\bWITH(?:\s+RECURSIVE)?\b|,)\s*([A-Za-z_]\w*)\s*(?:\([^()]*\)\s*)?AS\s*\(", re.IGNORECASE)
-_FUNCTION_FROM = re.compile(r"\b(?:EXTRACT|TRIM|SUBSTRING)\s*\([^()]*$", re.IGNORECASE)
+FUNCTION_FROM = re.compile(r"\b(?:EXTRACT|TRIM|SUBSTRING)\s*\([^()]*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def lint_sql(sql: str, feed: Feed) -> tuple[LintFinding, ...]:
 
 
 def _text_findings(sql: str, feed: Feed) -> Iterator[tuple[int, str, str]]:
-    masked = _OPAQUE.sub(lambda found: " " * len(found[0]) if found[0][0] != "'" else "\x00" * len(found[0]), sql)
+    masked = OPAQUE.sub(lambda found: " " * len(found[0]) if found[0][0] != "'" else "\x00" * len(found[0]), sql)
     if not re.match(r"\s*(?:SELECT|WITH)\b", masked, re.IGNORECASE):
         yield 0, "select-only", "an export view is one SELECT (it may begin with WITH)"
     statement = masked.rstrip().rstrip(";")
@@ -111,7 +111,7 @@ def _text_findings(sql: str, feed: Feed) -> Iterator[tuple[int, str, str]]:
             yield position, "schema-qualified", f"{name}: late-binding views need schema.table"
     for found in _TABLE.finditer(masked):
         name = found[1].strip('"').lower()
-        if "." not in found[1] and name not in local and not _FUNCTION_FROM.search(masked[: found.start()]):
+        if "." not in found[1] and name not in local and not FUNCTION_FROM.search(masked[: found.start()]):
             yield found.start(1), "schema-qualified", f"{name}: late-binding views need schema.table"
 
 

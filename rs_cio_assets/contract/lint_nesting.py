@@ -24,7 +24,7 @@ _ALIAS = re.compile(
 )
 _SUPER_PATH = re.compile(r"[\w\])]\s*\[|(?<![\w.])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){3,}", re.IGNORECASE)
 _ALIASED_TABLE = re.compile(r"(?:\b(?:FROM|JOIN)\s|,)\s*\w+\.\w+\s+(?:AS\s+)?([A-Za-z_]\w*)", re.IGNORECASE)
-_COMMA_TABLE = re.compile(r",\s*(?!LATERAL\b)([A-Za-z_]\w*)\b(\.\w+)?(?!\s*\()", re.IGNORECASE)
+COMMA_TABLE = re.compile(r",\s*(?!LATERAL\b)([A-Za-z_]\w*)\b(\.\w+)?(?!\s*\()", re.IGNORECASE)
 _WITHIN_GROUP = re.compile(r"\s*WITHIN\s+GROUP\s*\(", re.IGNORECASE)
 _LISTAGG = re.compile(r"(?<![\w.])LISTAGG\s*\(", re.IGNORECASE)
 
@@ -48,16 +48,16 @@ def nesting_findings(words: str) -> Iterator[tuple[int, str, str]]:
     for found in _SUPER_PATH.finditer(words):
         yield found.start(), "no-super-path", "SUPER path: JSON_EXTRACT_PATH_TEXT(JSON_SERIALIZE(x), 'a', 'b')"
     aliases = {name.lower() for name in _ALIASED_TABLE.findall(words)}
-    for found in _COMMA_TABLE.finditer(words):
-        if found[2] and found[1].lower() in aliases and _is_in_from(words, found.start()):
+    for found in COMMA_TABLE.finditer(words):
+        if found[2] and found[1].lower() in aliases and is_in_from(words, found.start()):
             yield found.start(1), "no-unnest", "a comma and a path unnests SUPER: export the JSON, or flatten it before"
     yield from _listagg_findings(words)
 
 
 def comma_tables(words: str) -> Iterator[tuple[int, str]]:
     """Position and name (lower case) of every table after a comma in FROM that has no schema."""
-    for found in _COMMA_TABLE.finditer(words):
-        if not found[2] and _is_in_from(words, found.start()):
+    for found in COMMA_TABLE.finditer(words):
+        if not found[2] and is_in_from(words, found.start()):
             yield found.start(1), found[1].lower()
 
 
@@ -82,7 +82,7 @@ def _closing(words: str, start: int) -> int:
     return len(words)
 
 
-def _is_in_from(words: str, position: int) -> bool:
+def is_in_from(words: str, position: int) -> bool:
     """True when *position* stands in the list of tables itself, in no parentheses of its own."""
     depth = 0
     for found in reversed(list(_CLAUSE.finditer(words, 0, position))):
@@ -90,7 +90,7 @@ def _is_in_from(words: str, position: int) -> bool:
         if depth < 0:
             return False
         if not depth and found[0] not in "()":
-            return found[0].upper() == "FROM"
+            return found[0].upper() in {"FROM", "ON"}  # a comma after a join's condition lists another table
     return False
 
 

@@ -33,6 +33,8 @@ RESERVED_EVENT_PROPERTIES = frozenset({"recipient", "from_address", "reply_to"})
 # Owned by Customer.io or by the preference centre: a stale warehouse copy would resubscribe people.
 RESERVED_ATTRIBUTES = frozenset({"id", "cio_id", "phone", "anonymous_id", "unsubscribed"})
 
+# An asset key of Dagster as its UI writes it: parts joined by slashes.
+UpstreamKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")]
 ViewName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
 
 
@@ -199,7 +201,7 @@ class Feed(Strict):
     read: Literal["auto", "unload", "driver"] = Field(
         default="auto", description="How the view is read: by UNLOAD to S3, by the driver, or as REDSHIFT_READ says (auto)."
     )
-    upstream: tuple[str, ...] = Field(
+    upstream: tuple[UpstreamKey, ...] = Field(
         default=(), description="Dagster asset keys (a/b/c) that the view is made from, for example dbt models: lineage only."
     )
     until: date | None = Field(
@@ -246,7 +248,7 @@ class Feed(Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        problems = [*self._column_problems(), *kind_problems(self), *self._name_problems()]
+        problems = [*self._column_problems(), *kind_problems(self), *self._name_problems(), *self._upstream_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -298,6 +300,16 @@ class Feed(Strict):
             problems.append(f"columns: {len(self.sent_columns)} are sent; Customer.io takes {MAX_ATTRIBUTES}")
         return problems
 
+    def _upstream_problems(self) -> list[str]:
+        made_from_views = ("redshift/exports/", "customerio/feeds/", "redshift/deliveries/")
+        problems = [
+            f"upstream: {key!r} is made from the export views; name what the view is made from"
+            for key in self.upstream
+            if key == f"redshift/views/{self.name}" or key.startswith(made_from_views)
+        ]
+        twice = sorted({key for key in self.upstream if self.upstream.count(key) > 1})
+        return [*problems, *(f"upstream: {key!r} is given twice" for key in twice)]
+
 
 class Contract(Strict):
     """Everything that may be sent to one workspace."""
@@ -346,7 +358,8 @@ class Contract(Strict):
 
     def version_of(self, feed: Feed) -> str:
         """12 hex digits that differ when anything that decides about the feed's rows does."""
-        text = f"{feed.model_dump_json(exclude={'sql', 'description', 'owner', 'is_intraday'})}{self.workspace.model_dump_json()}"
+        silent = {"sql", "description", "owner", "is_intraday", "read", "upstream"}
+        text = f"{feed.model_dump_json(exclude=silent)}{self.workspace.model_dump_json()}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def feed(self, name: str) -> Feed:

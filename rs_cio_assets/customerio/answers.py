@@ -157,6 +157,11 @@ def segment_id_of(item: Mapping[str, Any]) -> int:
     return _number(item.get("id"), "id", "segment")
 
 
+def workspace_id_of(item: Mapping[str, Any]) -> int:
+    """The number of one workspace of the account."""
+    return _number(item.get("id"), "id", "workspace")
+
+
 def users_of(answer: Mapping[str, Any]) -> tuple[int, ...]:
     """Numbers of the campaigns that use a segment."""
     used_by = _typed(answer, "used_by", dict, "segment")

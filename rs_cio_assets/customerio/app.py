@@ -27,6 +27,7 @@ from rs_cio_assets.customerio.answers import (
     segment_id_of,
     segment_of,
     users_of,
+    workspace_id_of,
 )
 from rs_cio_assets.customerio.http import Http
 from rs_cio_assets.customerio.limits import ACTIVITIES_PAGE, APP_REQUESTS_PER_S, ATTRIBUTES_IDS, MEMBERS_PAGE, MESSAGES_PAGE
@@ -37,6 +38,14 @@ from rs_cio_assets.settings import CustomerioSettings
 # Takes the place of the pace that all clients of the workspace on this machine share: the API counts them together. For tests.
 _PACE: Pace | None = None
 _T = TypeVar("_T")
+# What the checks read -> the smallest question about it. Nobody has this id, and nobody's name is asked for.
+SCOPES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "people": ("POST", "/v1/customers/attributes", {"json": {"ids": ["rs-cio-doctor"]}, "params": {"id_type": "id"}}),
+    "segments": ("GET", "/v1/segments", {}),
+    "campaigns": ("GET", "/v1/campaigns", {}),
+    "messages": ("GET", "/v1/messages", {"params": {"limit": 1}}),
+    "activities": ("GET", "/v1/activities", {"params": {"type": "failed_event", "limit": 1}}),
+}
 
 
 class AppClient:
@@ -68,6 +77,15 @@ class AppClient:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    def workspaces(self) -> tuple[int, ...]:
+        """Numbers of the workspaces that the key's account has. Source: App API document, listWorkspaces (read 2026-09-17)."""
+        return tuple(map(workspace_id_of, objects(self._json("GET", "/v1/workspaces") or {}, "workspaces")))
+
+    def require_scope(self, scope: str) -> None:
+        """Ask the smallest question of one of SCOPES; writes nothing. Raises: CustomerioRefused where the key may not ask it."""
+        method, path, options = SCOPES[scope]
+        self._json(method, path, **options)
 
     def attributes(self, ids: Sequence[str]) -> dict[str, Profile]:
         """Profiles by id; people that Customer.io does not know are absent. 100 ids a request."""

@@ -5,8 +5,10 @@ Source: Customer.io Track API document (journeys-track.json, read 2026-08-13). P
 
 from __future__ import annotations
 
+import email.utils
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import httpx
@@ -27,10 +29,14 @@ _VALUES = re.compile(
 
 @dataclass(frozen=True)
 class WorkspaceRegion:
-    """Where the credentials belong: `us` or `eu`, and the workspace's number."""
+    """Where the credentials belong: `us` or `eu`, and the workspace's number.
+
+    *answered_at* is Customer.io's own clock (aware UTC, whole seconds); None where the answer does not say it.
+    """
 
     region: str
     workspace_id: int
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -97,29 +103,36 @@ class TrackClient:
         self._http.stop()
 
     def region(self) -> WorkspaceRegion:
-        """Ask where the credentials belong, once; writes nothing. Called before the first row is sent: the wrong host would
-        pass people's data through another region's servers.
+        """Where the credentials belong, asked once. Called before the first row is sent: the wrong host would pass people's data
+        through another region's servers.
 
         Raises: CustomerioRefused when the credentials are refused or belong to another region than the settings say.
         """
-        if self._region is not None:
-            return self._region
-        answer = _json(self._http.request("GET", "/api/v1/accounts/region"))
+        if self._region is None:
+            found = self.find_region()
+            if found.region != self._settings.region:
+                raise CustomerioRefused(
+                    f"the credentials belong to region {found.region}, the settings say {self._settings.region}",
+                    next_step=f"set CUSTOMERIO_REGION={found.region}",
+                )
+            self._region = found
+        return self._region
+
+    def find_region(self) -> WorkspaceRegion:
+        """Ask where the credentials belong, whatever the settings say; writes nothing.
+
+        Raises: CustomerioRefused, CustomerioUnavailable, MismatchError.
+        """
+        response = self._http.request("GET", "/api/v1/accounts/region")
+        answer = _json(response)
         if not isinstance(answer, dict) or "region" not in answer:
             raise MismatchError("Customer.io's answer about the region is not as published", next_step=_NOT_AS_PUBLISHED)
         try:
-            found = WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id", 0)))
+            return WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id", 0)), _date(response))
         except (ValueError, TypeError):
             raise MismatchError(
                 "Customer.io's answer about the region is not as published", next_step=_NOT_AS_PUBLISHED
             ) from None
-        if found.region != self._settings.region:
-            raise CustomerioRefused(
-                f"the credentials belong to region {found.region}, the settings say {self._settings.region}",
-                next_step=f"set CUSTOMERIO_REGION={found.region}",
-            )
-        self._region = found
-        return found
 
     def send_batch(self, body: bytes, operations: int) -> BatchAnswer:
         """Send one packed body of *operations* operations. Safe to repeat: events carry ids, identifies a timestamp.
@@ -157,6 +170,14 @@ class TrackClient:
 def _text(error: dict[str, Any], name: str) -> str:
     """What Customer.io says, without the values that it may quote: they are personal data."""
     return _VALUES.sub("...", str(error.get(name) or ""))[:_TEXT_SHOWN]
+
+
+def _date(response: httpx.Response) -> datetime | None:
+    """When the server says that it answered (RFC 9110, section 6.6.1)."""
+    try:
+        return email.utils.parsedate_to_datetime(response.headers.get("Date", "")).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _json(response: httpx.Response) -> Any:

@@ -254,6 +254,12 @@ class Classifier:
                 """  # noqa: S608 - names and literals are quoted
             ).to_arrow_reader(ROWS_PER_BATCH)
 
+    def keep_codes(self, table: str) -> None:
+        """Make *table* (pos, code) of every row that is not set aside."""
+        self._database.execute(f"CREATE TABLE {table} (pos BIGINT, code SMALLINT)")
+        for part in self._parts if self.rows_left else ():
+            self._database.execute(f'INSERT INTO {table} SELECT "~pos", "~code" FROM {self._coded(part)}')  # noqa: S608
+
     def _coded(self, rows: str) -> str:
         """*rows* with their "~code"."""
         is_event, is_resend = self._feed.kind is FeedKind.EVENT, self._options.has_resend

@@ -152,6 +152,23 @@ class StagedDay:
         """Requests of these operations."""
         return pack(batches, BATCH_BYTES, has_ulids=self.feed.kind is FeedKind.EVENT)
 
+    def rows_with_codes(self) -> str:
+        """A DuckDB relation of every row of the day as it stands now: row_key, business_key, identifier, occurred_at, loaded_at,
+        code. Sends and counts nothing."""
+        interruptibly(self._database, partial(self._classifier.keep_codes, "codes"))
+        e, feed = self._expressions, self.feed
+        return (
+            f"(SELECT {e.row_key} AS row_key, {e.business_key} AS business_key, "  # noqa: S608 - names are quoted
+            f"{quoted(feed.identifier)}::VARCHAR AS identifier, "
+            f"{quoted(feed.time_column)} AS occurred_at, {quoted(feed.loaded_at)} AS loaded_at, "
+            f'coalesce(c.code, {Outcome.UNCHANGED}) AS code FROM {self._rows} AS r LEFT JOIN codes AS c ON c.pos = r."~pos")'
+        )
+
+    @property
+    def rejections(self) -> str | None:
+        """A DuckDB relation of the day's rejections as the last run left them; None where there are none."""
+        return self._rejections.earlier
+
     def outcomes(self) -> dict[Outcome, int]:
         """Rows by outcome, after `operations`."""
         rows = dict.fromkeys(Outcome, 0)

@@ -1,4 +1,4 @@
-"""The sandbox's processes, running while a block runs: the two stand-ins and the Dagster UI, and settings that reach them."""
+"""The sandbox's processes, running while a block runs: the stand-ins and the Dagster UI, and settings that reach them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,18 @@ class Ports:
     redshift: int
     customerio: int
     dagster: int
+    s3: int
 
     def require_free(self) -> None:
         """Raises: ConfigurationError naming every taken port."""
         require_free_ports(
-            {"Redshift": self.redshift, "Customer.io": self.customerio, "the Dagster UI": self.dagster},
-            {"Redshift": "REDSHIFT_PORT", "Customer.io": "CUSTOMERIO_PORT", "the Dagster UI": "DAGSTER_PORT"},
+            {"Redshift": self.redshift, "S3": self.s3, "Customer.io": self.customerio, "the Dagster UI": self.dagster},
+            {
+                "Redshift": "REDSHIFT_PORT",
+                "S3": "S3_PORT",
+                "Customer.io": "CUSTOMERIO_PORT",
+                "the Dagster UI": "DAGSTER_PORT",
+            },
         )
 
 
@@ -58,7 +64,7 @@ class Sandbox:
 def sandbox(
     home: Path, ports: Ports, console: Console, *, contract: Path | None = None, dagster_yaml: Path | None = None
 ) -> Iterator[Sandbox]:
-    """The two stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
+    """The stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
 
     *contract* is a contract's folder in place of that of the environment, *dagster_yaml* the instance's settings in place of the
     shipped ones.
@@ -77,6 +83,7 @@ def sandbox(
     environ = environment(
         {
             "REDSHIFT_PORT": str(ports.redshift),
+            "RS_CIO_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.s3}",
             "CUSTOMERIO_TRACK_URL": f"http://127.0.0.1:{ports.customerio}",
             "CUSTOMERIO_APP_URL": f"http://127.0.0.1:{ports.customerio}",
             "DAGSTER_HOME": str(dagster_home),
@@ -93,7 +100,11 @@ def sandbox(
         processes = [
             stack.enter_context(ManagedProcess(name, command, logs / log, environ))
             for name, command, log in (
-                ("the Redshift stand-in", _stand_in("redshift", ports.redshift, home), "redshift.log"),
+                (
+                    "the Redshift stand-in",
+                    [*_stand_in("redshift", ports.redshift, home), "--s3-port", str(ports.s3)],
+                    "redshift.log",
+                ),
                 ("the Customer.io stand-in", _stand_in("customerio", ports.customerio, home), "customerio.log"),
                 ("the Dagster UI", _dagster_dev(ports.dagster), "dagster.log"),
             )

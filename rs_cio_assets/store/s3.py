@@ -108,6 +108,27 @@ class S3Store:
                 for refused in answer.get("Errors", []):  # S3 answers 200 and lists what it kept
                     raise ClientError({"Error": refused}, "DeleteObjects")
 
+    def expires_after_days(self, prefix: str) -> int | None:
+        """Days after which the bucket's own rules remove every object under *prefix*; None where none does.
+
+        Rules by tag or size are passed over: they name some objects only. Raises: StoreRefused where the rules may not be read.
+        Source: AWS, S3 API reference, GetBucketLifecycleConfiguration and LifecycleRuleFilter (read 2026-11-23).
+        """
+        with self._mapped():
+            try:
+                rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "NoSuchLifecycleConfiguration":
+                    return None
+                raise
+        full = f"{self._prefix}{prefix}"
+        days = [
+            rule["Expiration"]["Days"]
+            for rule in rules
+            if rule["Status"] == "Enabled" and "Days" in rule.get("Expiration", {}) and full.startswith(_rule_prefix(rule))
+        ]
+        return min(days, default=None)
+
     def _listed(self, prefix: str) -> Sequence[dict[str, Any]]:
         with self._mapped():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}")
@@ -146,3 +167,9 @@ class S3Store:
             ) from None
         except OSError as error:
             raise refused_by_disk(error, "the scratch folder") from None
+
+
+def _rule_prefix(rule: dict[str, Any]) -> str:
+    """The prefix of a rule that names every object under it, also in the older form; of any other rule, one that none has."""
+    given = rule.get("Filter", {"Prefix": rule.get("Prefix", "")})
+    return given.get("Prefix", "") if set(given) <= {"Prefix"} else "\0"

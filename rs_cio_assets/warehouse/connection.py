@@ -130,7 +130,7 @@ class Warehouse:
 
     def _open(self) -> Session:
         settings = self._settings
-        self._require_reachable()
+        self.require_reachable()
         try:
             connection = redshift_connector.connect(
                 database=settings.database,
@@ -152,8 +152,11 @@ class Warehouse:
         session.commit()
         return session
 
-    def _require_reachable(self) -> None:
-        """The driver's only timeout covers queries too, so reaching the host has one of its own."""
+    def require_reachable(self) -> None:
+        """Something listens at the address. Raises: WarehouseUnavailable.
+
+        The driver's only timeout covers queries too, so reaching the host has one of its own.
+        """
         settings = self._settings
         try:
             socket.create_connection((settings.host, settings.port), timeout=settings.connect_timeout_s).close()

@@ -10,7 +10,7 @@ import redshift_connector
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
-from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
+from rs_cio_assets.errors import RsCioError, WarehouseConflict, WarehouseForbidden, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.settings import RedshiftSettings
 
 # SQLSTATE -> what it means here and what to do. Classes are in the PostgreSQL manual, appendix A; Redshift uses the same.
@@ -29,7 +29,7 @@ _TRANSIENT = {
         "the statement ran into its timeout or was cancelled",
         "raise REDSHIFT_STATEMENT_TIMEOUT_S if it repeats",
     ),
-    "40001": ("Redshift asked to repeat the transaction (serialization conflict)", ""),
+    "40001": ("Redshift asked to repeat the transaction (serialization conflict, 1023)", "run it again"),
     "XX000": ("Redshift reported an internal error", "look at the query in the Redshift console if it repeats"),
 }
 _TRANSIENT_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
@@ -139,7 +139,7 @@ def _from_server(fields: Mapping[str, str], settings: RedshiftSettings) -> RsCio
         return of_s3
     text = fields.get("M", "") if code[:2] in _NAMES_OBJECTS else ""
     if code == "42501":
-        return WarehouseRefused(
+        return WarehouseForbidden(
             f"Redshift refused: {text}",
             next_step=f"GRANT USAGE on its schema and SELECT on it to {settings.user or 'the user of the sync'}",
         )
@@ -149,7 +149,8 @@ def _from_server(fields: Mapping[str, str], settings: RedshiftSettings) -> RsCio
         code = "40001"
     if code in _TRANSIENT or code[:2] in _TRANSIENT_CLASSES:
         problem, next_step = _TRANSIENT.get(code, (f"Redshift is not available ({code})", "run it again"))
-        return WarehouseUnavailable(problem, next_step=next_step)
+        kind = WarehouseConflict if code == "40001" else WarehouseUnavailable
+        return kind(problem, next_step=next_step)
     if code[:2] == "22":
         return WarehouseRefused(
             f"a value in the view cannot be computed ({code}: {_DATA_ERRORS.get(code, 'data exception')})",

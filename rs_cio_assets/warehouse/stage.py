@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from rs_cio_assets.contract.models import Feed
 from rs_cio_assets.errors import MismatchError, WarehouseRefused
@@ -22,8 +23,6 @@ from rs_cio_assets.warehouse.fingerprint import count_rows, read_fingerprints
 from rs_cio_assets.warehouse.staged_days import StagedDays
 from rs_cio_assets.warehouse.unload import unload_rows
 from rs_cio_assets.warehouse.views import compare_columns, describe_view
-
-_CURSOR = "rs_cio_rows"
 
 
 def stage_days(
@@ -121,15 +120,17 @@ def _fetch_rows(
 ) -> None:
     names = ", ".join(sql.quoted(name) for name in feed.columns)
     start, end = (sql.timestamp_literal(moment) for moment in sql.window_of(days))
+    # The driver keeps the columns of a statement by its text: the same FETCH for another feed would be read wrongly.
+    cursor = f"rs_cio_rows_{uuid4().hex[:12]}"
     session.run(
-        f"DECLARE {_CURSOR} CURSOR FOR SELECT {sql.day_expression(feed)} AS day_of_row, {names} "  # noqa: S608
+        f"DECLARE {cursor} CURSOR FOR SELECT {sql.day_expression(feed)} AS day_of_row, {names} "  # noqa: S608
         f"FROM {sql.view_name(feed)} WHERE {sql.slice_condition(feed, start, end)}" + (" ORDER BY 1" if len(days) > 1 else "")
     )
     count = 0
-    while rows := session.fetch(f"FETCH FORWARD {session.fetch_rows} FROM {_CURSOR}"):
+    while rows := session.fetch(f"FETCH FORWARD {session.fetch_rows} FROM {cursor}"):
         staged.add(rows)
         count += len(rows)
         if on_progress and count % (100 * session.fetch_rows) < session.fetch_rows:
             on_progress(count)
     staged.finish()
-    session.run(f"CLOSE {_CURSOR}")
+    session.run(f"CLOSE {cursor}")

@@ -30,6 +30,7 @@ from rs_cio_assets.warehouse.staged_days import ROWS_PER_GROUP, StagedDays, stag
 
 _AGAIN = "run this day again; if it repeats, look at what else writes to or removes from REDSHIFT_UNLOAD_TO"
 _DAY = "day_of_row"
+_WHOLE_DIGITS = 28  # before the point of a staged decimal
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def unload_rows(
 
 def unload_statement(select: str, exchange: Exchange, place: str) -> str:
     """UNLOAD of *select* to *place* (ends in `/`) in the exchange. *select* holds quoted names and literals of our own only."""
+    query = select.replace("\\", "\\\\")  # a backslash escapes within the query's literal
     role = "default" if exchange.role == "default" else sql.literal(exchange.role)
     key = f" KMS_KEY_ID {sql.literal(exchange.kms_key_id)} ENCRYPTED" if exchange.kms_key_id else ""
     return (
-        f"UNLOAD ({sql.literal(select)}) TO {sql.literal(f'{exchange.url}/{place}')} IAM_ROLE {role} "
+        f"UNLOAD ({sql.literal(query)}) TO {sql.literal(f'{exchange.url}/{place}')} IAM_ROLE {role} "
         f"FORMAT AS PARQUET MANIFEST VERBOSE MAXFILESIZE {exchange.file_mb} MB{key}"
     )
 
@@ -92,6 +94,8 @@ def read_manifest(exchange: Exchange, place: str, unloaded: int) -> list[Unloade
     Raises: MismatchError that names what disagrees; StoreRefused, StoreUnavailable.
     """
     data = exchange.store.get(f"{place}manifest")
+    if data is None and not unloaded:
+        return []  # with nothing to write some versions write no manifest
     if data is None:
         raise MismatchError("UNLOAD left no manifest", next_step=_AGAIN)
     try:
@@ -166,10 +170,13 @@ def _as_staged(feed: Feed, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _cast(feed: Feed, field: pa.Field, batch: pa.RecordBatch) -> pa.Array:
     try:
-        return batch[field.name].cast(field.type)
+        column = batch[field.name]
+        if pa.types.is_decimal(column.type) and column.type.precision - column.type.scale > _WHOLE_DIGITS:
+            column = column.cast(pa.decimal256(76, field.type.scale))  # without a step between, pyarrow 26 wraps around unsaid
+        return column.cast(field.type)
     except (pa.ArrowException, KeyError) as error:
         kind = feed.columns[field.name].type
-        limits = "at most 28 digits before and 10 after the point" if kind is ColumnType.DECIMAL else ""
+        limits = f"at most {_WHOLE_DIGITS} digits before and 10 after the point" if kind is ColumnType.DECIMAL else ""
         missing = (
             "is not in what UNLOAD wrote" if isinstance(error, KeyError) else f"holds a value that does not fit {kind.value}"
         )

@@ -71,7 +71,9 @@ def create_view(session: Session, feed: Feed) -> None:
 
     Raises: WarehouseRefused when the SQL or a grant is wrong; the earlier view then stays.
     """
-    session.run(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(feed.view_schema)}")
+    # Asked first: to create a schema that is there may be refused, too, and whoever made it need not have given that right.
+    if not session.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %s", (feed.view_schema,)):
+        session.run(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(feed.view_schema)}")
     session.run(f"CREATE OR REPLACE VIEW {sql.view_name(feed)} AS\n{feed.sql.rstrip().rstrip(';')}\nWITH NO SCHEMA BINDING")
     session.commit()
 

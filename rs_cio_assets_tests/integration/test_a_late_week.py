@@ -151,7 +151,7 @@ def open_week(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
     monkeypatch.chdir(PROJECT)
     monkeypatch.setenv("RS_CIO_LATE_DATA_EVERY_S", "5")
     monkeypatch.setenv("RS_CIO_CONTRACT", str(folder))
-    ports = Ports(free_port(), free_port(), free_port())
+    ports = Ports(free_port(), free_port(), free_port(), free_port())
     console = Console(file=io.StringIO())
     with sandbox(home, ports, console, contract=folder) as running:
         run_sql(

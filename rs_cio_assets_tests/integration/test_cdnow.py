@@ -22,7 +22,9 @@ from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import load_cdnow
 from rs_cio_assets.settings import environment, load_settings
 from rs_cio_assets.sync import JobOutcome, days_between
+from rs_cio_assets_tests.both_ways import operations_by_way
 from rs_cio_assets_tests.pipeline import Pipeline, delivered_by_day, free_port, open_pipeline
+from rs_cio_assets_tests.s3_stand_in import ScriptedS3, unloading
 from rs_cio_assets_tests.shared import SHARED, SKIP_REASON
 
 FILE = SHARED / "data" / "cdnow_master.txt" if SHARED else Path("absent")
@@ -77,20 +79,21 @@ class Synced:
 
 
 @pytest.fixture(scope="module")
-def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    """The file loaded, and all its days synced once; the Customer.io stand-in is a process of its own, as in the demo."""
+def synced(tmp_path_factory: pytest.TempPathFactory, scripted_s3: ScriptedS3) -> Iterator[Synced]:
+    """The file loaded, all its days read by UNLOAD and synced once; the Customer.io stand-in is a process of its own."""
     home = tmp_path_factory.mktemp("cdnow")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = command_line("sandbox", "customerio", "--port", str(port), "--data", str(home / "customerio"))
     stand_in = ManagedProcess("the Customer.io stand-in", command, home / "customerio.log", environment({}))
-    with RedshiftStandIn(home / "redshift") as redshift, stand_in:
+    with RedshiftStandIn(home / "redshift", s3=scripted_s3.cluster_client) as redshift, stand_in:
         settings = load_settings(
             {
                 "REDSHIFT_PORT": str(redshift.port),
                 "CUSTOMERIO_TRACK_URL": url,
                 "CUSTOMERIO_APP_URL": url,
                 "RS_CIO_STORE": str(home / "store"),
+                **unloading(scripted_s3),
             }
         )
         load_cdnow(settings.redshift, FILE, last_day=YESTERDAY, on_progress=lambda _: None)
@@ -143,6 +146,15 @@ def test_a_second_sync_changes_nothing(synced: Synced):
         assert sum(day["requests"] for day in metadata) == 0
         assert sum(day["unchanged"] for day in metadata) == rows
     assert (synced.pipeline.counts(), read_events(synced.pipeline)) == before
+
+
+def test_the_driver_gives_the_same_operations(synced: Synced):
+    """Both ways of reading end in the same bytes, operation by operation."""
+    contract = load_contract()
+    for name, rows in (("order_completed", 69_659), ("people", 23_570)):
+        found = operations_by_way(synced.pipeline.settings, contract, contract.feed(name), synced.days)
+        assert len(found["driver"]) == rows
+        assert found["unload"] == found["driver"]
 
 
 def read_events(pipeline: Pipeline) -> dict[str, tuple[str, int, Any]]:

@@ -13,23 +13,27 @@ from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import advance_shop, ensure_shop
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets.sync import days_between
+from rs_cio_assets_tests.both_ways import operations_by_way
 from rs_cio_assets_tests.pipeline import Pipeline, delivered, open_pipeline, query
+from rs_cio_assets_tests.s3_stand_in import ScriptedS3, unloading
 
 TODAY = datetime.now(UTC).date()
 DAYS = days_between(TODAY - timedelta(days=14), TODAY - timedelta(days=1))
 
 
 @pytest.fixture(scope="module")
-def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """A shop of its own, all fourteen days synced once; later tests of this file go on from there, in order."""
+def synced(tmp_path_factory: pytest.TempPathFactory, scripted_s3: ScriptedS3) -> Iterator[Pipeline]:
+    """A shop of its own, fourteen days read by UNLOAD and synced once; later tests of this file go on from there, in order."""
     home = tmp_path_factory.mktemp("demo")
-    with RedshiftStandIn(home / "redshift") as redshift, CustomerioStandIn(home / "customerio") as customerio:
+    s3 = scripted_s3.cluster_client
+    with RedshiftStandIn(home / "redshift", s3=s3) as redshift, CustomerioStandIn(home / "customerio") as customerio:
         settings = load_settings(
             {
                 "REDSHIFT_PORT": str(redshift.port),
                 "CUSTOMERIO_TRACK_URL": customerio.url,
                 "CUSTOMERIO_APP_URL": customerio.url,
                 "RS_CIO_STORE": str(home / "store"),
+                **unloading(scripted_s3),
             }
         )
         ensure_shop(settings.redshift, today=TODAY, customers=1_500, seed=5, on_progress=lambda _: None)
@@ -63,6 +67,15 @@ def test_every_row_of_every_feed_and_day_is_in_customerio(synced: Pipeline):
             assert synced.counts()["people"] == sum(in_view.values()) > 50
     assert events == synced.counts()["events"] > 100
     assert synced.counts()["did_not_take"] == 0
+
+
+def test_the_driver_gives_the_same_operations(synced: Pipeline):
+    """Both ways of reading end in the same bytes, operation by operation, for every feed."""
+    contract = load_contract()
+    for feed in contract.enabled_feeds:
+        found = operations_by_way(synced.settings, contract, feed, DAYS)
+        assert found["unload"] == found["driver"]
+        assert found["driver"] or feed.name.startswith("subscription")
 
 
 def test_nobody_in_customerio_was_made_by_an_event(synced: Pipeline):

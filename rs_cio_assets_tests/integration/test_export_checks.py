@@ -229,7 +229,7 @@ def test_a_view_that_others_made_is_not_compared(shop: Shop):
     run_sql(shop.settings, f"CREATE VIEW {shop.schema}.v_orders AS {shop.sql()} WITH NO SCHEMA BINDING")
     ran = run(shop, shop.contract("SELECT 'another' AS text"), has_new_views=False)
     assert (ran.failures, ran.red()) == ([], [])
-    assert ran.told("contract")["definition compared"] == "no: create_views has not made this view"
+    assert ran.told("contract")["definition compared"] == "no: create_views has not run for this view"
 
 
 def test_columns_that_differ_are_a_table(shop: Shop):

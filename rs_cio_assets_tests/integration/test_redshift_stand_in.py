@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -17,34 +16,7 @@ import redshift_connector
 
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
-
-
-def connect(stand_in: RedshiftStandIn, **options: Any) -> redshift_connector.Connection:
-    """A connection of the driver, as a person would open it."""
-    usual = {"host": "127.0.0.1", "port": stand_in.port, "database": "shop", "user": "cio_sync", "password": "sandbox"}
-    return redshift_connector.connect(**{**usual, "ssl": False, "application_name": "tests", **options})
-
-
-@pytest.fixture
-def connection(redshift: RedshiftStandIn) -> Iterator[redshift_connector.Connection]:
-    """An open connection; what it did is undone."""
-    with connect(redshift) as connection:
-        yield connection
-        connection.rollback()
-
-
-@pytest.fixture
-def cursor(connection: redshift_connector.Connection) -> redshift_connector.Cursor:
-    """A cursor of it."""
-    return connection.cursor()
-
-
-def one(cursor: redshift_connector.Cursor, sql: str, values: Any = ()) -> Any:
-    """The only value of the only row."""
-    cursor.execute(sql, values)
-    ((value,),) = cursor.fetchall()
-    return value
-
+from rs_cio_assets_tests.redshift_client import connect, one
 
 MOMENT = datetime(2026, 11, 20, 23, 59, 59, 999_999)  # noqa: DTZ001 - TIMESTAMP has no zone
 VALUES: dict[str, list[Any]] = {

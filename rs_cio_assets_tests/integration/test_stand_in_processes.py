@@ -50,6 +50,12 @@ def descendants(process_id: int) -> list[int]:
     return children
 
 
+def stand_in(kind: str, port: int, data: Path) -> list[str]:
+    """The command that starts a stand-in alone; S3, where there is one beside it, on any free port."""
+    s3 = ("--s3-port", str(free_port())) if kind == "redshift" else ()
+    return command_line("sandbox", kind, "--port", str(port), "--data", str(data), *s3)
+
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
 
 
@@ -57,7 +63,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="re
 def test_started_alone_it_says_where_it_is_and_ends_on_a_signal(kind: str, tmp_path: Path):
     """`rs-cio sandbox <kind> --port --data` serves on that port, keeps its state in that folder and ends on SIGTERM with 0."""
     port = free_port()
-    command = command_line("sandbox", kind, "--port", str(port), "--data", str(tmp_path / "data"))
+    command = stand_in(kind, port, tmp_path / "data")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert wait_until(lambda: accepts_connections(port))
@@ -76,7 +82,7 @@ def test_started_alone_it_says_where_it_is_and_ends_on_a_signal(kind: str, tmp_p
 def test_nothing_is_left_when_its_starter_is_killed(kind: str, tmp_path: Path):
     """SIGKILL of the process that started it, which can clean up nothing: the stand-in and its children end by themselves."""
     port = free_port()
-    command = command_line("sandbox", kind, "--port", str(port), "--data", str(tmp_path))
+    command = stand_in(kind, port, tmp_path)
     starter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
     try:
         assert wait_until(lambda: accepts_connections(port))
@@ -93,7 +99,7 @@ def test_nothing_is_left_when_its_starter_is_killed(kind: str, tmp_path: Path):
 def test_no_server_is_left_when_the_redshift_stand_in_is_killed(tmp_path: Path):
     """SIGKILL of the stand-in itself: the PostgreSQL behind it ends, and the next start finds all its data."""
     port = free_port()
-    command = command_line("sandbox", "redshift", "--port", str(port), "--data", str(tmp_path))
+    command = stand_in("redshift", port, tmp_path)
     settings = load_settings({"REDSHIFT_PORT": str(port)})
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
@@ -113,12 +119,22 @@ def test_a_taken_port_is_named_with_what_to_do(kind: str, tmp_path: Path):
     """Exit code 2, the port and the next step; no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        command = command_line("sandbox", kind, "--port", str(port), "--data", str(tmp_path / "data"))
+        command = stand_in(kind, port, tmp_path / "data")
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 2, done.stderr
     assert f"port {port}" in done.stderr
     assert "Next step" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_port_of_s3_that_is_taken_is_named_with_what_to_do(tmp_path: Path):
+    """Exit code 2 and the variable that changes it, where the server itself would wait for ever; no PostgreSQL is left."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = command_line("sandbox", "redshift", "--port", str(free_port()), "--s3-port", str(port), "--data", str(tmp_path))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, "S3_PORT=<port>" in done.stderr) == (2, True), done.stderr
+    assert list(tmp_path.rglob("postmaster.pid")) == []
 
 
 def test_a_second_stand_in_on_the_same_folder_is_refused(tmp_path: Path):

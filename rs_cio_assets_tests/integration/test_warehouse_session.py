@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,18 +13,16 @@ import boto3
 import pytest
 import redshift_connector
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
+from rs_cio_assets.errors import RsCioError, WarehouseConflict, WarehouseForbidden, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import RedshiftSettings, load_settings
 from rs_cio_assets.warehouse import Session, Warehouse
 from rs_cio_assets.warehouse.failures import as_ours, server_error
+from rs_cio_assets_tests.relay import Relay, make_certificate
 
 
 @pytest.fixture
@@ -42,70 +36,6 @@ def session(settings: RedshiftSettings) -> Iterator[Session]:
     """An open session."""
     with Warehouse(settings).session() as session:
         yield session
-
-
-class Relay:
-    """Passes bytes between the driver and *port* until *limit* bytes came back, then cuts both sides.
-
-    With a *certificate* it speaks TLS to the driver. *sent* is what the driver sent.
-    """
-
-    def __init__(self, port: int, certificate: Path | None = None) -> None:
-        self.limit: int | None = None
-        self.sent = bytearray()
-        self._certificate = certificate
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._ended: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Hang up everywhere."""
-        for sock in self._ended:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                try:
-                    client = self._secured(client)
-                except OSError:  # the driver does not trust it, or only looked whether the port is open
-                    client.close()
-                    continue
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._ended += [client, server]
-                for source, sink, is_answer in ((client, server, False), (server, client, True)):
-                    threading.Thread(target=self._pass, args=(source, sink, is_answer), daemon=True).start()
-
-    def _secured(self, client: socket.socket) -> socket.socket:
-        """*client* behind TLS where there is a certificate; the request for it is answered as PostgreSQL does."""
-        if self._certificate is None:
-            return client
-        if not client.recv(8):
-            raise ConnectionError
-        client.sendall(b"S")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._certificate)
-        return context.wrap_socket(client, server_side=True)
-
-    def _pass(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                if not is_answer:
-                    self.sent += data
-                if is_answer and self.limit is not None:
-                    sink.sendall(data[: self.limit])
-                    self.limit -= len(data)
-                    if self.limit <= 0:
-                        break
-                else:
-                    sink.sendall(data)
-            for sock in (source, sink):
-                sock.shutdown(socket.SHUT_RDWR)
 
 
 def test_after_an_error_of_the_server_the_session_goes_on(session: Session):
@@ -168,13 +98,13 @@ SERVER_ERRORS = [
     ("3F000", WarehouseRefused, "schema"),
     ("42P01", WarehouseRefused, "redshift/views/<feed>"),
     ("42703", WarehouseRefused, "column"),
-    ("42501", WarehouseRefused, "GRANT"),
+    ("42501", WarehouseForbidden, "GRANT"),
     ("42601", WarehouseRefused, "SQL"),
     ("0A000", WarehouseRefused, "docs/analyst.md"),
     ("22012", WarehouseRefused, "division"),
     ("22P02", WarehouseRefused, "cast"),
     ("P0001", WarehouseRefused, "SQL"),
-    ("40001", WarehouseUnavailable, ""),
+    ("40001", WarehouseConflict, ""),
     ("57014", WarehouseUnavailable, "REDSHIFT_STATEMENT_TIMEOUT_S"),
     ("57P01", WarehouseUnavailable, "again"),
     ("53300", WarehouseUnavailable, "again"),
@@ -199,7 +129,9 @@ def test_each_error_of_the_server_has_its_kind_and_remedy(
 def test_redshift_s_own_serialization_number_may_be_tried_again(settings: RedshiftSettings):
     """WH2: 1023 comes as an internal error in Redshift and means: repeat the transaction."""
     fields = {"S": "ERROR", "C": "XX000", "M": "1023 Serializable isolation violation on table"}
-    assert "repeat the transaction" in as_ours(redshift_connector.ProgrammingError(fields), settings).problem
+    ours = as_ours(redshift_connector.ProgrammingError(fields), settings)
+    assert isinstance(ours, WarehouseConflict)
+    assert "repeat the transaction" in ours.problem
 
 
 def driver_exceptions() -> list[type[Exception]]:
@@ -293,19 +225,7 @@ def test_without_tls_nothing_is_sent_where_tls_is_asked_for(settings: RedshiftSe
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost that signs itself, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    path.write_bytes(made.public_bytes(encoding) + private)
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

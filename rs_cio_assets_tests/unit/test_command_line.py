@@ -30,8 +30,8 @@ ROWS = {
         r"^\| `rs-cio ((?:[a-z0-9-]+ ?)+\b)([^`]*)` \| ([^|]*?) ?\| ([^|]*) \|$", PAGE, re.MULTILINE
     )
 }
-# They run until Ctrl-C, or print something for a shell to read: nothing that a program would read as JSON.
-WITHOUT_JSON = {"demo", "dev", "sandbox redshift", "sandbox customerio", "sandbox s3", "completion"}
+# They run until Ctrl-C, or print what a shell or a database reads: nothing that a program would read as JSON.
+WITHOUT_JSON = {"demo", "dev", "sandbox redshift", "sandbox customerio", "completion", "grants", "schema"}
 # One line that each command refuses: usage, a feed or a folder that is not there. A new command brings its own.
 REFUSED = {
     "backfill": ("people",),
@@ -44,6 +44,8 @@ REFUSED = {
     "create-views": ("peopel", "--dagster-home", "."),
     "demo": ("--from", "2026-11-20", "--to", "2026-11-19"),
     "dev": ("--redshift-port", "0"),
+    "doctor": ("--only", "nope"),
+    "grants": ("--nope",),
     "lock": ("--accept",),
     "new-feed": ("orders", "shop.orders"),
     "preview": ("people",),
@@ -52,6 +54,7 @@ REFUSED = {
     "report": ("--json", "--html", "--dagster-home", "."),
     "sandbox customerio": ("--port", "0"),
     "sandbox redshift": ("--port", "0"),
+    "schema": ("--nope",),
     "send-one": ("people", "C0000001"),
     "shop advance": ("--late-orders", "-1"),
 }
@@ -119,7 +122,8 @@ def test_the_same_word_is_the_same_option_everywhere():
         for param in command.params:
             if isinstance(param, click.Option):
                 types.setdefault(param.opts[-1], set()).add(type(param.type).__name__)
-    assert {option for option, found in types.items() if len(found) > 1} <= {"--data"}  # a shop's file, a stand-in's folder
+    # --data is a shop's file or a stand-in's folder, --only some of the days or some of the doctor's lines.
+    assert {option for option, found in types.items() if len(found) > 1} <= {"--data", "--only"}
     assert [types[option] for option in ("--day", "--from", "--to")] == [{"DayType"}] * 3
 
 

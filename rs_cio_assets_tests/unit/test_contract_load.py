@@ -131,6 +131,22 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
         lambda folder: [(folder / f).rename(folder / "feeds" / f"Checkout{Path(f).suffix}") for f in (CHECKOUT, SQL)],
         "feeds/Checkout.yaml:1: name: found 'Checkout'; must match",
     ),
+    "upstream no key": (
+        replace(CHECKOUT, "kind: event", "upstream: [dbt/carts, dbt//orders]\nkind: event"),
+        f"{CHECKOUT}:2: upstream.1: found 'dbt//orders'; must match",
+    ),
+    "upstream is downstream": (
+        replace(CHECKOUT, "kind: event", "upstream: [redshift/exports/people]\nkind: event"),
+        f"{CHECKOUT}:2: upstream: 'redshift/exports/people' is made from the export views; name what",
+    ),
+    "upstream is itself": (
+        replace(CHECKOUT, "kind: event", "upstream: [redshift/views/checkout_started]\nkind: event"),
+        f"{CHECKOUT}:2: upstream: 'redshift/views/checkout_started' is made from the export views",
+    ),
+    "upstream twice": (
+        replace(CHECKOUT, "kind: event", "upstream: [dbt/carts, dbt/carts]\nkind: event"),
+        f"{CHECKOUT}:2: upstream: 'dbt/carts' is given twice",
+    ),
     "view twice": (
         replace(CHECKOUT, "cio_export.checkout_started", "cio_export.people"),
         f"feeds/people.yaml:{line_of('feeds/people.yaml', 'view:')}: view: 'cio_export.people' is already used by",

@@ -16,8 +16,17 @@ import time_machine
 from click.testing import CliRunner
 from dagster import AssetCheckKey, AssetKey, Definitions
 
-from rs_cio_assets.assets import export_key, feed_key, view_key
-from rs_cio_assets.automation import CANARY, CREATE_VIEWS, HOUSEKEEPING, HOUSEKEEPING_KEY, READ_BACK, READINESS, SYNC_DAY
+from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
+from rs_cio_assets.automation import (
+    CANARY,
+    CATCH_UP_LOG,
+    CREATE_VIEWS,
+    HOUSEKEEPING,
+    HOUSEKEEPING_KEY,
+    READ_BACK,
+    READINESS,
+    SYNC_DAY,
+)
 from rs_cio_assets.automation import CHECKS as CHECKS_JOB
 from rs_cio_assets.checks import READ_BACK_CHECK
 from rs_cio_assets.cli import rs_cio
@@ -31,7 +40,7 @@ PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 CONTRACT = load_contract()
 FEEDS = ["checkout_started", "order_completed", "people", "subscription_cancelled", "subscription_paused"]
-DEFINITIONS = build_definitions(load_settings({"RS_CIO_START_DATE": "2026-11-01"}), CONTRACT)
+DEFINITIONS = build_definitions(load_settings({"RS_CIO_START_DATE": "2026-11-01", "REDSHIFT_DELIVERY_LOG": "true"}), CONTRACT)
 GRAPH = DEFINITIONS.resolve_asset_graph()
 EVENTS = [name for name in FEEDS if name != "people"]
 CHECKS = {  # check -> assets it stands on, of which feeds, how the README says that, and whether it stops the day
@@ -68,10 +77,24 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
 
 
-def test_the_graph_is_three_assets_for_each_feed_that_is_on():
-    """View, export and feed for the five enabled feeds; the feeds that are off have none."""
-    expected = {f"{kind}/{name}" for name in FEEDS for kind in ("redshift/views", "redshift/exports", "customerio/feeds")}
-    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected | {"readiness", "store/housekeeping"}
+OTHERS = {"readiness", "store/housekeeping"}
+OF_THE_LOG = {"redshift/log", "redshift/check_results", "redshift/unlogged_days"}
+
+
+def test_the_graph_is_four_assets_for_each_feed_that_is_on():
+    """View, export, feed and log for the five enabled feeds; the feeds that are off have none."""
+    kinds = ("redshift/views", "redshift/exports", "customerio/feeds", "redshift/deliveries")
+    expected = {f"{kind}/{name}" for name in FEEDS for kind in kinds}
+    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == expected | OTHERS | OF_THE_LOG
+
+
+def test_without_the_delivery_log_nothing_of_it_is_there():
+    """A user who may not write to the warehouse has three assets for each feed, and no job or schedule of the log."""
+    defs = build_definitions(load_settings({"REDSHIFT_DELIVERY_LOG": "false"}), CONTRACT)
+    expected = {key(name).to_user_string() for name in FEEDS for key in (view_key, export_key, feed_key)}
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == expected | OTHERS
+    assert CATCH_UP_LOG not in {job.name for job in defs.resolve_all_job_defs()}
+    assert "catch_up_log_hourly" not in {schedule.name for schedule in defs.get_repository_def().schedule_defs}
 
 
 def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
@@ -81,6 +104,8 @@ def test_feeds_depend_on_exports_depend_on_views_and_events_on_people():
         assert GRAPH.get(export_key(name)).parent_keys == {view_key(name)}
         people = set() if name == "people" else {feed_key("people")}
         assert GRAPH.get(feed_key(name)).parent_keys == {export_key(name), *people}
+        assert GRAPH.get(delivery_log_key(name)).parent_keys == {feed_key(name), LOG_KEY}
+    assert [GRAPH.get(key).parent_keys for key in (CHECK_RESULTS_KEY, UNLOGGED_KEY)] == [{LOG_KEY}, {LOG_KEY}]
 
 
 def test_an_event_of_a_day_depends_on_the_people_of_the_same_day():
@@ -97,7 +122,7 @@ def test_an_event_of_a_day_depends_on_the_people_of_the_same_day():
 
 def test_days_are_utc_and_one_shared_object():
     """Exports and feeds share one daily UTC partitions object; views have none."""
-    daily = {id(GRAPH.get(key(name)).partitions_def) for name in FEEDS for key in (export_key, feed_key)}
+    daily = {id(GRAPH.get(key(name)).partitions_def) for name in FEEDS for key in (export_key, feed_key, delivery_log_key)}
     assert len(daily) == 1
     assert {GRAPH.get(view_key(name)).partitions_def for name in FEEDS} == {None}
 
@@ -147,9 +172,11 @@ def test_every_job_runs_in_one_process_and_has_its_assets():
     """The in-process executor everywhere: the default one starts a process a step and takes 16 times as long."""
     jobs = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
     assert {name: job.executor_def.name for name, job in jobs.items()} == dict.fromkeys(jobs, "in_process")
-    assert set(jobs) == {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, HOUSEKEEPING, READINESS, "__ASSET_JOB"}
-    assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {view_key(name) for name in FEEDS}
-    synced = {key(name) for name in FEEDS for key in (export_key, feed_key)}
+    expected = {CREATE_VIEWS, SYNC_DAY, READ_BACK, CHECKS_JOB, CANARY, HOUSEKEEPING, READINESS, CATCH_UP_LOG, "__ASSET_JOB"}
+    assert set(jobs) == expected
+    assert jobs[CREATE_VIEWS].asset_layer.executable_asset_keys == {LOG_KEY, *(view_key(name) for name in FEEDS)}
+    assert jobs[CATCH_UP_LOG].asset_layer.executable_asset_keys == {CHECK_RESULTS_KEY, UNLOGGED_KEY}
+    synced = {key(name) for name in FEEDS for key in (export_key, feed_key, delivery_log_key)}
     assert jobs[SYNC_DAY].asset_layer.executable_asset_keys == synced
     checks = {name: {key.name for key in job.asset_layer.asset_graph.asset_check_keys} for name, job in jobs.items()}
     assert checks[SYNC_DAY] == {name for name in CHECKS if name != READ_BACK_CHECK}
@@ -180,6 +207,7 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
         "housekeeping_daily",
         "checks_daily",
         "canary_hourly",
+        "catch_up_log_hourly",
         "checks_after_sync",
         "readiness_after_checks",
         "alerts",
@@ -192,7 +220,8 @@ def test_schedules_and_sensors_are_off_until_somebody_turns_them_on():
 
 def test_one_variable_turns_all_of_them_on():
     """A deployment that declares its automation runs it without a click for each; the checks by their schedule alone."""
-    repository = build_definitions(load_settings({"RS_CIO_AUTOMATION": "true"}), CONTRACT).get_repository_def()
+    settings = load_settings({"RS_CIO_AUTOMATION": "true", "REDSHIFT_DELIVERY_LOG": "true"})
+    repository = build_definitions(settings, CONTRACT).get_repository_def()
     automation = [*repository.schedule_defs, *repository.sensor_defs]
     stopped = [found.name for found in automation if found.default_status.value == "STOPPED"]
     assert stopped == ["checks_after_sync"], "it is in place of checks_daily"
@@ -265,8 +294,8 @@ def test_the_readme_lists_the_shipped_feeds():
 def test_the_readme_lists_the_assets_jobs_and_checks():
     """The other tables name exactly what the definitions hold, what has days and what stops a day."""
     assets = {name: partitions for name, partitions, _ in table("asset")}
-    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY, HOUSEKEEPING_KEY}
-    expected = {"readiness": None, "store/housekeeping": None} | {
+    feeds = GRAPH.get_all_asset_keys() - {READINESS_KEY, HOUSEKEEPING_KEY, LOG_KEY, CHECK_RESULTS_KEY, UNLOGGED_KEY}
+    expected = dict.fromkeys(OTHERS | OF_THE_LOG) | {
         f"{'/'.join(key.path[:-1])}/<feed>": GRAPH.get(key).partitions_def for key in feeds
     }
     assert {name: days == "UTC days" for name, days in assets.items()} == {name: bool(d) for name, d in expected.items()}
@@ -279,7 +308,9 @@ def test_the_readme_lists_the_assets_jobs_and_checks():
         assert checks[name][1].startswith("no") is not is_blocking
 
 
-def test_the_assets_that_make_check_expects_are_those_that_load():
-    """`rs-cio contract assets --assert-loaded` names exactly the definitions' assets."""
+@pytest.mark.parametrize("has_log", ["true", "false"])
+def test_the_assets_that_make_check_expects_are_those_that_load(has_log: str, monkeypatch: pytest.MonkeyPatch):
+    """`rs-cio contract assets --assert-loaded` names exactly the definitions' assets, with and without the delivery log."""
+    monkeypatch.setenv("REDSHIFT_DELIVERY_LOG", has_log)
     result = CliRunner().invoke(rs_cio, ["contract", "assets", "--assert-loaded"])
     assert (result.exit_code, "store/housekeeping" in result.output) == (0, True), result.output

@@ -34,7 +34,7 @@ from rs_cio_assets.sandbox.customerio.messages import message_reads
 from rs_cio_assets.sandbox.customerio.rate_limit import Bucket
 from rs_cio_assets.sandbox.customerio.segment_api import segment_reads
 from rs_cio_assets.sandbox.customerio.segments import segment_sql
-from rs_cio_assets.sandbox.customerio.track_api import UNAUTHORIZED
+from rs_cio_assets.sandbox.customerio.track_api import UNAUTHORIZED, WORKSPACE_ID
 from rs_cio_assets.sandbox.customerio.workspace import Row, Workspace
 
 IDS_PER_REQUEST = 100
@@ -72,11 +72,16 @@ def app_routes(workspace: Workspace, app_api_key: str, requests_per_s: float | N
     def campaigns(_request: Request, _body: Any) -> Response:
         return JSONResponse({"campaigns": campaigns_of(workspace) or None})
 
+    def workspaces(_request: Request, _body: Any) -> Response:
+        counts = {"messages_sent": 0, "billable_messages_sent": 0, "people": 0, "object_types": 0, "objects": 0}  # cached, live
+        return JSONResponse({"workspaces": [{"id": WORKSPACE_ID, "name": "Sandbox", **counts}]})
+
     return [
         *activity_reads(workspace, route),
         *segment_reads(workspace, route),
         *_people_reads(workspace, route),
         route("/v1/campaigns", campaigns, "GET"),
+        route("/v1/workspaces", workspaces, "GET"),
         *campaign_reads(workspace, route),
         *message_reads(workspace, route),
     ]

@@ -22,19 +22,20 @@ _TABLE_ATTRIBUTES = re.compile(
 _LISTAGG = re.compile(r"\bLISTAGG\s*\(", re.IGNORECASE)
 _WITHIN_GROUP = re.compile(r"\s*WITHIN\s+GROUP\s*\(\s*ORDER\s+BY\b", re.IGNORECASE)
 _REPLACED_VIEW = re.compile(r"^\s*CREATE\s+OR\s+REPLACE\s+VIEW\s+([\w.\x01]+)", re.IGNORECASE)
-_UNSUPPORTED = re.compile(r"^\s*(UNLOAD|COPY|VACUUM\s+(?:FULL|SORT|DELETE|REINDEX)|CREATE\s+EXTERNAL)\b", re.IGNORECASE)
+_TRANSFER = re.compile(r"^\s*(UNLOAD|COPY)\b", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"^\s*(VACUUM\s+(?:FULL|SORT|DELETE|REINDEX)|CREATE\s+EXTERNAL)\b", re.IGNORECASE)
 # The shop's loader uses PostgreSQL's own COPY; Redshift's has its options without parentheses.
 _POSTGRES_COPY = re.compile(r"\(\s*FORMAT\s+csv\s*\)", re.IGNORECASE)
 
 
 def to_postgres(sql: str) -> str:
     """*sql* as PostgreSQL understands it."""
-    masked = _mask(sql)
+    masked = mask(sql)
     if group := _QUERY_GROUP.search(masked):
         return f"{sql[: group.start(1)]}redshift.query_group{sql[group.end(1) :]}"
-    sql = _cut(sql, _NO_BINDING)
+    sql = replace(sql, _NO_BINDING, "")
     if _CREATE_TABLE.search(masked):
-        sql = _cut(sql, _TABLE_ATTRIBUTES)
+        sql = replace(sql, _TABLE_ATTRIBUTES, "")
     return _listagg_to_string_agg(sql)
 
 
@@ -43,19 +44,26 @@ def replaced_view(sql: str) -> str | None:
 
     Redshift's late-binding views may change columns when replaced and PostgreSQL's may not, so the old one is dropped first.
     """
-    found = _REPLACED_VIEW.search(_mask(sql, keep_quoted_names=True))
+    found = _REPLACED_VIEW.search(mask(sql, keep_quoted_names=True))
     return sql[found.start(1) : found.end(1)] if found else None
+
+
+def transfer_verb(sql: str) -> str | None:
+    """UNLOAD or COPY where *sql* is one as Redshift writes them, or None."""
+    masked = mask(sql)
+    found = _TRANSFER.search(masked)
+    if not found or (found[1].upper() == "COPY" and _POSTGRES_COPY.search(masked)):
+        return None
+    return found[1].upper()
 
 
 def unsupported_statement(sql: str) -> str | None:
     """The verb of a statement that this stand-in does not emulate, or None."""
-    found = _UNSUPPORTED.search(_mask(sql))
-    if not found or (found[1].upper() == "COPY" and _POSTGRES_COPY.search(_mask(sql))):
-        return None
-    return " ".join(found[1].upper().split())
+    found = _UNSUPPORTED.search(mask(sql))
+    return " ".join(found[1].upper().split()) if found else None
 
 
-def _mask(sql: str, *, keep_quoted_names: bool = False) -> str:
+def mask(sql: str, *, keep_quoted_names: bool = False) -> str:
     """*sql* with literals and quoted names made opaque and comments blank, length unchanged, so that positions agree."""
 
     def blank(found: re.Match[str]) -> str:
@@ -66,16 +74,22 @@ def _mask(sql: str, *, keep_quoted_names: bool = False) -> str:
     return _OPAQUE.sub(blank, sql)
 
 
-def _cut(sql: str, pattern: re.Pattern[str]) -> str:
-    for found in reversed(list(pattern.finditer(_mask(sql)))):
-        sql = sql[: found.start()] + sql[found.end() :]
+def replace(sql: str, pattern: re.Pattern[str], words: str) -> str:
+    """*sql* with *words* in place of *pattern*, wherever it stands outside of literals, quoted names and comments."""
+    for found in reversed(list(pattern.finditer(mask(sql)))):
+        sql = f"{sql[: found.start()]}{words}{sql[found.end() :]}"
     return sql
+
+
+def literal(text: str) -> str:
+    """A literal of PostgreSQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _listagg_to_string_agg(sql: str) -> str:
     """LISTAGG(x, 'd') WITHIN GROUP (ORDER BY y) -> string_agg((x)::text, 'd' ORDER BY y)."""
-    while found := _LISTAGG.search(_mask(sql)):
-        masked = _mask(sql)
+    while found := _LISTAGG.search(mask(sql)):
+        masked = mask(sql)
         opening = found.end() - 1
         closing = _closing(masked, opening)
         comma = _last_comma(masked, opening, closing)

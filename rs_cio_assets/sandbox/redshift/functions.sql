@@ -5,9 +5,6 @@ SET search_path TO redshift, pg_catalog;
 
 DO $$ BEGIN CREATE DOMAIN redshift.super AS jsonb; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 
-CREATE OR REPLACE FUNCTION refuse(what text) RETURNS void LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION '%', what USING ERRCODE = '0A000'; END $$;
-
 -- Nulls and choices
 CREATE OR REPLACE FUNCTION nvl(anycompatible, anycompatible) RETURNS anycompatible LANGUAGE sql IMMUTABLE AS
 $$ SELECT coalesce($1, $2) $$;
@@ -158,3 +155,44 @@ CREATE OR REPLACE FUNCTION json_extract_path_text(given text, VARIADIC path text
 $$ SELECT coalesce(given::jsonb #>> path, '') $$;
 CREATE OR REPLACE FUNCTION get_array_length(given jsonb) RETURNS int LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN jsonb_typeof(given) = 'array' THEN jsonb_array_length(given) END $$;
+
+-- UNLOAD and COPY
+CREATE OR REPLACE FUNCTION pg_last_unload_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('redshift.last_unload_count', true), ''), '0')::bigint $$;
+CREATE OR REPLACE FUNCTION pg_last_copy_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('redshift.last_copy_count', true), ''), '0')::bigint $$;
+
+-- Roles of UNLOAD and COPY. Until it is revoked from PUBLIC everybody may take any; a superuser always may.
+-- Source: AWS Redshift developer guide, GRANT, usage notes for ASSUMEROLE, read 2026-11-26.
+DO $$ BEGIN
+  IF to_regclass('redshift.assumerole') IS NULL THEN
+    CREATE TABLE redshift.assumerole (grantee text, role text, command text, PRIMARY KEY (grantee, role, command));
+    INSERT INTO redshift.assumerole
+    SELECT 'public', 'all', command FROM unnest(ARRAY['COPY', 'UNLOAD', 'EXTERNAL FUNCTION', 'CREATE MODEL']) AS command;
+    GRANT SELECT ON redshift.assumerole TO PUBLIC;
+  END IF;
+END $$;
+CREATE OR REPLACE PROCEDURE grant_assumerole(roles text[], grantees text[], commands text[]) LANGUAGE plpgsql AS $$
+DECLARE
+  unknown text := (SELECT min(g) FROM unnest(grantees) AS g WHERE g <> 'public' AND g NOT IN (SELECT rolname FROM pg_roles));
+BEGIN
+  IF unknown IS NOT NULL THEN RAISE EXCEPTION 'user "%" does not exist', unknown USING ERRCODE = '42704'; END IF;
+  INSERT INTO redshift.assumerole SELECT g, r, c FROM unnest(grantees) AS g, unnest(roles) AS r, unnest(commands) AS c
+  ON CONFLICT DO NOTHING;
+END $$;
+CREATE OR REPLACE PROCEDURE revoke_assumerole(roles text[], grantees text[], commands text[]) LANGUAGE sql AS $$
+  DELETE FROM redshift.assumerole
+  WHERE grantee = ANY (grantees) AND (role = ANY (roles) OR 'all' = ANY (roles)) AND command = ANY (commands)
+$$;
+CREATE OR REPLACE FUNCTION has_assumerole_privilege(who text, arn text, command text) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = who), false) OR EXISTS (
+    SELECT FROM redshift.assumerole AS a
+    WHERE a.grantee IN (who, 'public') AND a.role IN (arn, 'all') AND a.command = upper($3))
+$$;
+CREATE OR REPLACE FUNCTION has_assumerole_privilege(arn text, command text) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT redshift.has_assumerole_privilege(current_user::text, arn, command) $$;
+
+-- System views
+CREATE OR REPLACE VIEW stv_db_isolation_level AS
+SELECT datname::char(128) AS db_name, 'Snapshot Isolation'::char(20) AS isolation_level FROM pg_database;
+GRANT SELECT ON stv_db_isolation_level TO PUBLIC;

@@ -22,8 +22,17 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 
 def error_response(code: str, text: str, severity: str = "ERROR") -> bytes:
     """A framed ErrorResponse with SQLSTATE *code*."""
+    return message(b"E", _report(severity, code, text))
+
+
+def notice(text: str) -> bytes:
+    """A framed NoticeResponse of Redshift's level INFO."""
+    return message(b"N", _report("INFO", "00000", text))
+
+
+def _report(severity: str, code: str, text: str) -> bytes:
     fields = {"S": severity, "V": severity, "C": code, "M": text}
-    return message(b"E", b"".join(k.encode() + v.encode() + b"\0" for k, v in fields.items()) + b"\0")
+    return b"".join(k.encode() + v.encode() + b"\0" for k, v in fields.items()) + b"\0"
 
 
 def read_exactly(sock: socket.socket, count: int) -> bytes:
