@@ -88,9 +88,12 @@ def create_schema(session: Session, name: str) -> None:
 def describe_view(session: Session, feed: Feed) -> tuple[ViewColumn, ...]:
     """The view's columns in its own order. Raises: WarehouseRefused when it is missing or may not be read."""
     described = session.describe(f"SELECT * FROM {sql.view_name(feed)} LIMIT 0")  # noqa: S608 - a quoted name
-    return tuple(
-        ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold"))) for name, oid in described
-    )
+    return tuple(column_of(name, oid) for name, oid in described)
+
+
+def column_of(name: str, oid: int) -> ViewColumn:
+    """A column as the driver describes it."""
+    return ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold")))
 
 
 def compare_columns(feed: Feed, columns: Sequence[ViewColumn]) -> ColumnDifference:

@@ -14,8 +14,10 @@ from graphql import parse, validate
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import lint_contract, load_contract
+from rs_cio_assets.contract.folder import begin_contract
 from rs_cio_assets.contract.models import Feed
 from rs_cio_assets.delivery.rules import FOUND_BY_ENGINE, compile_rules, size_rule
+from rs_cio_assets.samples import try_samples
 from rs_cio_assets.settings import VARIABLES
 from rs_cio_assets_tests.live.switches import VARIABLES as LIVE_VARIABLES
 
@@ -71,6 +73,23 @@ def test_the_analyst_s_example_feed_works(tmp_path: Path):
     contract = load_contract(folder)
     assert contract.feed("review_submitted").event_name == "Review Submitted"
     assert lint_contract(contract) == ()
+
+
+def test_the_feed_and_the_sample_of_the_ten_minute_path_work(tmp_path: Path):
+    """The feed that "Add a feed" has written by hand loads and is clean beside the shipped ones, and its sample is sent."""
+    page = (PROJECT / "docs" / "add-a-feed.md").read_text()
+    folder = tmp_path / "contract"
+    begin_contract(folder, is_empty=False)
+    for kind in ("sql", "yaml"):
+        (example,) = re.findall(rf"`feeds/refund_made\.{kind}`[^`]*```{kind}\n(.*?)```", page, re.DOTALL)
+        (folder / "feeds" / f"refund_made.{kind}").write_text(example)
+    (sample,) = re.findall(r"```yaml\n(- case: .*?)```", page, re.DOTALL)
+    (folder / "samples").mkdir()
+    (folder / "samples" / "refund_made.yaml").write_text(sample)
+    contract = load_contract(folder)
+    assert lint_contract(contract) == ()
+    (result,) = try_samples(folder, contract, contract.feed("refund_made"), now=datetime.now(UTC))
+    assert result.is_good, result
 
 
 def test_the_operator_s_graphql_works():
