@@ -6,6 +6,7 @@ Each command parses its options and calls one function of the package. Exit code
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -45,6 +46,15 @@ def _port_options(command: Command) -> Command:
         option = click.option(f"--{name}-port", type=click.IntRange(1, 65535), default=default, show_default=True)
         command = option(command)
     return command
+
+
+def _end_by_signals() -> None:
+    """SIGTERM ends the command as Ctrl-C does; both also where a shell started it in the background, which ignores SIGINT.
+
+    Dagster gives SIGTERM the handler that SIGINT has.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,6 +126,7 @@ def demo(
     )
     if options.first_day > options.last_day:
         raise click.UsageError(f"--from {options.first_day} is after --to {options.last_day}")
+    _end_by_signals()
     sys.exit(run_demo(options, _console()))
 
 
@@ -132,6 +143,7 @@ def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, da
 
     console = _console()
     ports = Ports(redshift=redshift_port, s3=s3_port, customerio=customerio_port, dagster=dagster_port)
+    _end_by_signals()
     with sandbox(_home(shop), ports, console) as running:
         wait_for_ui(running, console)
         wait_until_interrupted(running.processes)

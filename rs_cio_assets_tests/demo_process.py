@@ -61,8 +61,8 @@ class DemoProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell starts background jobs with Ctrl-C ignored, and their children inherit that; a user's terminal does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            # As a shell starts background jobs, with Ctrl-C ignored: it must end all the same.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
         )
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
