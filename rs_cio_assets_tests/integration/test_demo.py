@@ -31,8 +31,8 @@ SECRETS = {
     "RS_CIO_ALERT_SLACK_URL": "http://127.0.0.1:9/hush-slack-5f1c",
 }
 KEYS = [SANDBOX_DEFAULTS["CUSTOMERIO_API_KEY"], SANDBOX_DEFAULTS["CUSTOMERIO_APP_API_KEY"]]
-# What the stand-ins keep is their own; staged rows and rejections are rows (docs/security.md).
-ROWS_LIVE_IN = ("redshift", "customerio", "store/staged", "store/rejections")
+# What the stand-ins keep is their own; the rest is where docs/security.md says that people are.
+ROWS_LIVE_IN = ("redshift", "customerio", *(f"store/{name}" for name in ("staged", "rejections", "looks", "differences")))
 QUESTION = """query { instance { info hasInfo runQueueConfig { tagConcurrencyLimitsYaml } }
   runsOrError { ... on Runs { results { runConfigYaml tags { key value } assetMaterializations { metadataEntries { label
     ... on TextMetadataEntry { text } ... on JsonMetadataEntry { jsonString } } } } } }
