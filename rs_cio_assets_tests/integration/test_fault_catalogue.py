@@ -72,7 +72,7 @@ def test_a_planted_fault_is_caught_by_the_check_that_names_it(
     }
     leaks = hidden.found_in_instance(instance).union(*(hidden.found_in(where, text) for where, text in shown.items()))
     assert leaks == set()
-    assert len(ids) > 1_000
+    assert len(ids) > 500
 
 
 def test_every_fault_that_can_be_planted_is_in_the_table_of_the_docs():
