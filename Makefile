@@ -2,6 +2,7 @@
 # DAYS_PER_RUN=1 FAULT=id REDSHIFT_PORT S3_PORT CUSTOMERIO_PORT DAGSTER_PORT; for smoke: ANSWERS=folder; for bench: ROWS=1000000 LARGE_ROWS=10000000 CONCURRENCY=4 REPEATS=3 JSON=file
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PORTS := $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT)) $(if $(CUSTOMERIO_PORT),--customerio-port $(CUSTOMERIO_PORT)) \
@@ -17,7 +18,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.tom
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev doctor advance test smoke bench reads costs overhead check format lock clean
+.PHONY: help demo dev doctor advance test smoke bench reads costs overhead check audit format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -54,13 +55,17 @@ overhead: $(INSTALLED) ## Dagster's share of a day, and a backfill of 90 days be
 	@$(BIN)/python -m benchmarks.overhead --days 0 --customers 200000
 	@$(BIN)/python -m benchmarks.overhead --repeats 0 $(if $(DAYS),--days $(DAYS)) $(if $(DAYS_PER_RUN),--days-per-run $(DAYS_PER_RUN)) $(if $(WAY),--way $(WAY))
 
-check: $(INSTALLED) ## Format, lint, types, the contract's SQL, and that the definitions load with the expected assets
+check: $(INSTALLED) ## Format, lint, types, the contract's SQL, the lock, and that the definitions load with the expected assets
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/rs-cio contract lint
 	@$(BIN)/dagster definitions validate -w workspace.yaml
 	@$(BIN)/rs-cio contract assets --assert-loaded
+	@$(BIN)/pytest -q -p no:cacheprovider rs_cio_assets_tests/unit/test_dependencies.py
+
+audit: $(INSTALLED) ## Known holes in the locked versions; needs a registry and PyPI's advisories (docs/security.md)
+	@$(BIN)/uv tool run pip-audit@$(PIP_AUDIT_VERSION) --strict --disable-pip --require-hashes -r requirements.lock
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix-only -q .

@@ -69,6 +69,20 @@ _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 Flag = Annotated[bool, BeforeValidator(lambda v: _WORDS.get(v.lower(), v) if isinstance(v, str) else v)]
 
 
+class Secret(SecretStr):
+    """A text that is shown as `**********` and cannot be pickled: pydantic's own is pickled with its value."""
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        """Raises: TypeError, always."""
+        raise TypeError("settings hold secrets: they are read from the environment again, never written anywhere")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,7 +94,7 @@ class RedshiftSettings(_Settings):
     port: int = Field(default=5439, ge=1, le=65535)
     database: str = Field(min_length=1)
     user: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
     secret_id: str | None = Field(default=None, description="Secrets Manager name or ARN, for auth=secret.")
     cluster: str | None = Field(default=None, description="Cluster identifier, for auth=iam.")
     workgroup: str | None = Field(default=None, description="Serverless workgroup, for auth=iam.")
@@ -146,8 +160,8 @@ class S3Settings(_Settings):
     """How S3 is reached where the usual chain of AWS (role, AWS_* variables) is not it: another endpoint, other keys."""
 
     endpoint_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
     region: str | None = None
 
 
@@ -155,8 +169,8 @@ class CustomerioSettings(_Settings):
     """How to reach one Customer.io workspace, and how fast."""
 
     site_id: str = Field(min_length=1)
-    api_key: SecretStr = Field(min_length=1)
-    app_api_key: SecretStr | None = Field(default=None, description="For checks that read back.")
+    api_key: Secret = Field(min_length=1)
+    app_api_key: Secret | None = Field(default=None, description="For checks that read back.")
     region: Region
     workspace_id: int | None = Field(default=None, description="The workspace that the keys must belong to; unset: any.")
     track_url: str = ""
@@ -179,13 +193,13 @@ class CustomerioSettings(_Settings):
 class AlertSettings(_Settings):
     """Who is told when something is wrong, beside the log. Addresses of webhooks are secrets: whoever has one may write there."""
 
-    webhook_url: SecretStr | None = Field(default=None, description="Gets one JSON document per message.")
-    slack_url: SecretStr | None = Field(default=None, description="An incoming webhook of Slack.")
+    webhook_url: Secret | None = Field(default=None, description="Gets one JSON document per message.")
+    slack_url: Secret | None = Field(default=None, description="An incoming webhook of Slack.")
     ui_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="Of the Dagster UI: where links in messages lead.")
 
     @field_validator("webhook_url", "slack_url")
     @classmethod
-    def _is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+    def _is_an_address(cls, url: Secret | None) -> Secret | None:
         if url and not url.get_secret_value().startswith(("https://", "http://")):
             raise ValueError("is no address: it must begin with https:// or http://")
         return url

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -21,10 +22,12 @@ PROJECT = Path(__file__).parents[1]
 
 
 class DemoFolder:
-    """An empty folder with the project's workspace.yaml, and four ports."""
+    """An empty folder with the project's workspace.yaml, and four ports. *environ* goes to each demo; *printed* is of all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.environ = dict(environ or {})
+        self._runs: list[DemoProcess] = []
         self.dagster_port, self.customerio_port, self.redshift_port, self.s3_port = (free_port() for _ in range(4))
         shutil.copy(PROJECT / "workspace.yaml", folder)
 
@@ -39,7 +42,27 @@ class DemoFolder:
                 ("s3", self.s3_port),
             )
         ]
-        return DemoProcess([sys.executable, "-m", "rs_cio_assets.cli", "demo", *ports, *options], self.folder)
+        command = [sys.executable, "-m", "rs_cio_assets.cli", "demo", *ports, *options]
+        self._runs.append(DemoProcess(command, self.folder, self.environ))
+        return self._runs[-1]
+
+    @property
+    def printed(self) -> str:
+        """What every demo of this folder printed so far."""
+        return "\n".join(run.output for run in self._runs)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment in which a command reaches the demo while it runs."""
+        home, customerio = self.folder / ".rs_cio", f"http://127.0.0.1:{self.customerio_port}"
+        return self.environ | {
+            "REDSHIFT_PORT": str(self.redshift_port),
+            "RS_CIO_S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3_port}",
+            "CUSTOMERIO_TRACK_URL": customerio,
+            "CUSTOMERIO_APP_URL": customerio,
+            "RS_CIO_STORE": str(home / "store"),
+            "DAGSTER_HOME": str(home / "dagster"),
+        }
 
     def is_quiet(self) -> bool:
         """True when nothing listens on any of the four ports and the warehouse's server has ended."""
@@ -50,8 +73,8 @@ class DemoFolder:
 class DemoProcess:
     """A running demo whose output is kept line by line."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
-        environ = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    def __init__(self, command: list[str], folder: Path, more: Mapping[str, str]) -> None:
+        environ = {name: value for name, value in os.environ.items() if name not in VARIABLES} | more
         environ["PYTHONPATH"] = str(PROJECT)
         self._process = subprocess.Popen(
             command,
@@ -83,6 +106,11 @@ class DemoProcess:
         self._reader.join(10)
         if self._process.stdout:
             self._process.stdout.close()
+
+    @property
+    def process_id(self) -> int:
+        """Of the command; what it starts are its children."""
+        return self._process.pid
 
     @property
     def output(self) -> str:

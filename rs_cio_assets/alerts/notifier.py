@@ -7,21 +7,20 @@ does not log it. Delivery is at least once: what a receiver did not confirm is t
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 import httpx
 import tenacity
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rs_cio_assets.alerts.messages import Message
 from rs_cio_assets.alerts.problems import Moment, Told, decide
 from rs_cio_assets.errors import PermanentError, RsCioError, TransientError
-from rs_cio_assets.settings import AlertSettings
+from rs_cio_assets.settings import AlertSettings, Secret
+from rs_cio_assets.silence import silenced
 
 # A tick may take 60 s: two receivers, two attempts each.
 TIMEOUT_S = 5.0
@@ -61,7 +60,7 @@ class HttpReceiver:
     """A POST of JSON to *url*. *variable* names the setting that holds it."""
 
     name: str
-    url: SecretStr
+    url: Secret
     variable: str
     body: Callable[[Message], Mapping[str, Any]]
 
@@ -73,7 +72,7 @@ class HttpReceiver:
             retry=tenacity.retry_if_exception_type(TransientError),
             reraise=True,
         )
-        with _httpx_silent():
+        with silenced("httpx"):  # it logs each request with its address, which is the secret
             retrying(self._post, self.body(message))
 
     def _post(self, body: Mapping[str, Any]) -> None:
@@ -140,18 +139,3 @@ def _remembered(memory: str | None) -> dict[str, dict[str, Told]]:
         return _MEMORY.validate_json(memory or "{}")
     except ValidationError:
         return {}  # of another version: everything that is there is told once more
-
-
-@contextmanager
-def _httpx_silent() -> Iterator[None]:
-    """httpx logs each request with its address, which is the secret: nothing of this thread's is logged."""
-    me, logger = threading.get_ident(), logging.getLogger("httpx")
-
-    def is_another_s(record: logging.LogRecord) -> bool:
-        return record.thread != me
-
-    logger.addFilter(is_another_s)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_another_s)

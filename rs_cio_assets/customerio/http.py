@@ -21,6 +21,7 @@ import tenacity
 from rs_cio_assets.customerio.limits import STEADY_BYTES
 from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.errors import CustomerioBodyTooLarge, CustomerioRefused, CustomerioUnavailable, SettingsError
+from rs_cio_assets.silence import silenced
 
 # The statuses that Customer.io's own Node client tries again (customerio-node, lib/request.ts, read 2026-05-27).
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
@@ -147,7 +148,8 @@ class Http:
 
     def _once(self, method: str, path: str, shown: str, has_absence: bool, options: dict[str, Any]) -> httpx.Response:
         try:
-            response = self._client.request(method, path, **options)
+            with silenced("httpx"):  # it logs each request with its path, which may name a person
+                response = self._client.request(method, path, **options)
         except httpx.TransportError as error:
             if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
                 raise CustomerioRefused(

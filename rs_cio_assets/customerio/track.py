@@ -6,7 +6,9 @@ Source: Customer.io Track API document (journeys-track.json, read 2026-08-13). P
 from __future__ import annotations
 
 import email.utils
+import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -20,6 +22,8 @@ from rs_cio_assets.settings import CustomerioSettings
 
 _TEXT_SHOWN = 200
 _NOT_AS_PUBLISHED = "check CUSTOMERIO_TRACK_URL; if it is right, report this: the API is not as published"
+_SHORTEST_VALUE = 3
+_OURS = {"type", "action", "name"}  # of an operation: out of the contract, not out of a row
 # Quoted texts (also cut off, also with quotes within), addresses, uuids, phone numbers, other long numbers.
 _VALUES = re.compile(
     r"""(?<!\w)(["'`])(?:\\.|[^\\])*?(?:\1(?!\w)|$)|\S*@\S*|[0-9a-f]{8}-[0-9a-f-]{4,}|\+?\d[\d ().-]{6,}\d|\d{5,}""",
@@ -149,7 +153,8 @@ class TrackClient:
             raise MismatchError(
                 "Customer.io refused operations without naming them (207 without errors)", next_step=_NOT_AS_PUBLISHED
             )
-        refused = {}
+        refused: dict[int, RefusedOperation] = {}
+        sent = json.loads(body)["batch"]
         for error in errors:
             index = error.get("batch_index") if isinstance(error, dict) else None
             if type(index) is not int:
@@ -162,14 +167,32 @@ class TrackClient:
                 )
             refused.setdefault(
                 index,
-                RefusedOperation(index, _text(error, "reason"), _text(error, "field"), _text(error, "message")),
+                RefusedOperation(
+                    index, _text(error, "reason"), _text(error, "field"), _text(error, "message", _values_of(sent[index]))
+                ),
             )
         return BatchAnswer(tuple(refused[index] for index in sorted(refused)))
 
 
-def _text(error: dict[str, Any], name: str) -> str:
-    """What Customer.io says, without the values that it may quote: they are personal data."""
-    return _VALUES.sub("...", str(error.get(name) or ""))[:_TEXT_SHOWN]
+def _text(error: dict[str, Any], name: str, values: Iterable[str] = ()) -> str:
+    """What Customer.io says, without what may be personal data: *values*, as words, and all that looks like a value."""
+    text = str(error.get(name) or "")
+    for value in sorted(values, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "...", text, flags=re.IGNORECASE)
+    return _VALUES.sub("...", text)[:_TEXT_SHOWN]
+
+
+def _values_of(operation: Any) -> Iterator[str]:
+    """Every text of an operation that came out of a row, longer than two characters: shorter ones are in any sentence."""
+    if isinstance(operation, dict):
+        for name, value in operation.items():
+            if name not in _OURS:
+                yield from _values_of(value)
+    elif isinstance(operation, list):
+        for value in operation:
+            yield from _values_of(value)
+    elif isinstance(operation, str) and len(operation) >= _SHORTEST_VALUE:
+        yield operation
 
 
 def _date(response: httpx.Response) -> datetime | None:

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rs_cio_assets.errors import RsCioError, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.settings import RedshiftSettings
+from rs_cio_assets.silence import silenced
 from rs_cio_assets.warehouse.exchange import Exchange, open_exchange
 from rs_cio_assets.warehouse.failures import as_ours, may_pass, server_error, unreachable
 
@@ -132,14 +133,15 @@ class Warehouse:
         settings = self._settings
         self.require_reachable()
         try:
-            connection = redshift_connector.connect(
-                database=settings.database,
-                timeout=settings.statement_timeout_s + SOCKET_GRACE_S,
-                tcp_keepalive=True,
-                application_name="rs_cio_assets",
-                **({"ssl": True, "sslmode": "verify-full"} if settings.tls else {"ssl": False}),
-                **self._login(),
-            )
+            with silenced("botocore.parsers"):  # at DEBUG it logs AWS's answers: secrets, and database credentials
+                connection = redshift_connector.connect(
+                    database=settings.database,
+                    timeout=settings.statement_timeout_s + SOCKET_GRACE_S,
+                    tcp_keepalive=True,
+                    application_name="rs_cio_assets",
+                    **({"ssl": True, "sslmode": "verify-full"} if settings.tls else {"ssl": False}),
+                    **self._login(),
+                )
         except RsCioError:
             raise
         except Exception as error:  # noqa: BLE001 - every one of the driver's exceptions becomes ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from dagster import DagsterInstance
 from rs_cio_assets.contract import SHIPPED
 from rs_cio_assets.demo.faults import FAULTS, copy_contract, plant
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
+from rs_cio_assets_tests.leaks import Hidden
+from rs_cio_assets_tests.pipeline import query
 from rs_cio_assets_tests.world import World, build_world
 
 PROJECT = Path(__file__).parents[2]
@@ -41,16 +44,35 @@ def test_before_anything_is_planted_nothing_is_wrong(world: World):
 
 @pytest.mark.parametrize("fault_id", FAULTS)
 def test_a_planted_fault_is_caught_by_the_check_that_names_it(
-    fault_id: str, world: World, instance: DagsterInstance, tmp_path: Path
+    fault_id: str,
+    world: World,
+    instance: DagsterInstance,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ):
-    """Within one run, and its text says what is wrong."""
+    """Within one run, and its text says what is wrong, without a word of whom: neither in Dagster, nor printed, nor logged."""
+    caplog.set_level(logging.INFO)
     fault = FAULTS[fault_id]
     contract = copy_contract(SHIPPED, tmp_path / "contract")
     with world.copy(tmp_path / "home", environ={"RS_CIO_CONTRACT": str(contract)}) as sandbox:
         caught = plant(fault, sandbox.settings, instance, world.later, has_all_checks=False)
+        ids, emails, names = zip(
+            *query(sandbox.settings, "SELECT customer_id, email, first_name FROM shop.customers"), strict=True
+        )
     said = [(c.name, c.description) for o in caught.outcomes for c in o.checks if not c.is_passed or c.name == fault.check]
     failures = [outcome.failures for outcome in caught.outcomes]
     assert caught.is_as_expected(fault), (fault.what, caught.refusal, said, failures)
+    hidden = Hidden(ids=ids, emails=emails, names=names)
+    shown = {
+        "refusal": caught.refusal or "",
+        "said": str((said, failures)),
+        "logs": caplog.text,
+        "output": str(capfd.readouterr()),
+    }
+    leaks = hidden.found_in_instance(instance).union(*(hidden.found_in(where, text) for where, text in shown.items()))
+    assert leaks == set()
+    assert len(ids) > 500
 
 
 def test_every_fault_that_can_be_planted_is_in_the_table_of_the_docs():

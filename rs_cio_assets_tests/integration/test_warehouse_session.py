@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import ssl
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -317,3 +319,57 @@ def test_the_password_may_come_from_secrets_manager(
     else:
         with pytest.raises(WarehouseRefused, match=words):
             warehouse.session().__enter__()
+
+
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    """What a test's log records hold, sockets among it, goes with the test."""
+    yield
+    gc.collect()
+
+
+@leaves_sockets
+@pytest.mark.usefixtures("collecting")
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+@pytest.mark.parametrize("auth", ["password", "secret", "iam"])
+def test_no_login_shows_its_password_at_any_log_level(
+    auth: str,
+    aws: str,
+    tls: RedshiftSettings,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    """A password that is set, read from Secrets Manager or given by AWS is refused: no error and no DEBUG line has it."""
+    hush, name = f"Hush-{uuid4().hex}", f"cio-{uuid4().hex}"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setattr("moto.redshift.models.mock_random.get_random_string", lambda *_, **__: hush)
+    boto3.client("secretsmanager", endpoint_url=aws).create_secret(
+        Name=name, SecretString=json.dumps({"username": "cio_sync", "password": hush})
+    )
+    boto3.client("redshift", endpoint_url=aws).create_cluster(
+        ClusterIdentifier=name, NodeType="ra3.large", MasterUsername="admin", MasterUserPassword="Password1"
+    )
+    settings = load_settings(
+        {
+            "REDSHIFT_HOST": tls.host,
+            "REDSHIFT_PORT": str(tls.port),
+            "REDSHIFT_TLS": "true",
+            "REDSHIFT_AUTH": auth,
+            "REDSHIFT_PASSWORD": hush,
+            "REDSHIFT_SECRET_ID": name,
+            "REDSHIFT_CLUSTER": name,
+            "REDSHIFT_AWS_REGION": "us-east-1",
+        }
+    )
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(WarehouseRefused) as refused:
+        resources_for(settings)["warehouse"].session().__enter__()
+    shown = "".join(traceback.format_exception(refused.value))
+    logged = [(record.name, record.getMessage()) for record in caplog.records]
+    del refused
+    caplog.clear()  # its records hold the connection
+    gc.collect()
+    assert hush not in shown
+    assert "redshift_connector" in {name.partition(".")[0] for name, _ in logged}
+    assert [name for name, text in logged if hush in text] == []

@@ -27,12 +27,13 @@ PRIVATE = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)(?![\w-])|pypi\.org|p
 MAY_IMPORT = {
     "errors": set(),
     "settings": {"errors"},
+    "silence": set(),
     "contract": {"errors"},
     "store": {"errors"},
-    "warehouse": {"contract", "settings", "errors", "store"},
-    "customerio": {"contract", "settings", "errors", "store"},
+    "warehouse": {"contract", "settings", "errors", "store", "silence"},
+    "customerio": {"contract", "settings", "errors", "store", "silence"},
     "delivery": {"contract", "customerio", "store", "errors"},
-    "alerts": {"settings", "errors"},
+    "alerts": {"settings", "errors", "silence"},
     "assets": {"contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "checks": {"assets", "contract", "warehouse", "customerio", "delivery", "store", "settings", "errors"},
     "locking": {"contract", "customerio", "settings", "errors"},
@@ -55,7 +56,7 @@ MAY_IMPORT = {
     "resources": {"warehouse", "store", "settings", "errors"},
     "sandbox": {"contract", "settings", "errors"},
 }
-ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "alerts", "doctor", "settings", "errors"}
+ENGINES = {"contract", "store", "warehouse", "customerio", "delivery", "alerts", "doctor", "settings", "errors", "silence"}
 MAY_IMPORT_SANDBOX = {"sandbox", "demo", "cli"}
 
 

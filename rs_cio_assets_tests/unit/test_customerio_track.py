@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -68,11 +69,20 @@ def test_a_region_answer_of_another_shape_is_a_mismatch(answer: httpx.Response):
         region_answer(answer)
 
 
+OPERATION = {
+    "type": "person",
+    "action": "event",
+    "name": "Order Completed",
+    "identifiers": {"id": "PERSON-ONE"},
+    "attributes": {"first_name": "Zoë Håkon", "city": "Oslo", "items": [{"gift_note": "With love (Mia)"}], "tier": "b2"},
+}
+
+
 def refusals(*errors: Any, operations: int = 10) -> tuple[Any, ...]:
     """What `send_batch` makes of a 207 with *errors*."""
     handler, _ = answering(httpx.Response(207, json={"errors": list(errors)}))
     with track(handler) as client:
-        return client.send_batch(BODY, operations).refused
+        return client.send_batch(json.dumps({"batch": [OPERATION] * operations}).encode(), operations).refused
 
 
 def test_a_207_names_each_refused_operation_once_in_the_order_of_the_batch():
@@ -138,6 +148,25 @@ def test_values_that_customerio_quotes_are_masked_and_the_rest_stays_readable(me
     (refused,) = refusals({"batch_index": 3, "reason": "invalid", "field": "attributes.address_2", "message": message})
     assert refused.message == shown
     assert refused.field == "attributes.address_2"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("PERSON-ONE is not allowed", "... is not allowed"),
+        ("first_name Zoë Håkon is too long for oslo, attribute city", "first_name ... is too long for ..., attribute city"),
+        ("gift_note With love (Mia) has words", "gift_note ... has words"),
+        (
+            "an event Order Completed of a person in Oslofjord, tier b2",
+            "an event Order Completed of a person in Oslofjord, tier b2",
+        ),
+    ],
+)
+def test_values_of_the_refused_row_are_masked_also_where_nothing_marks_them(message: str, shown: str):
+    """Texts of the operation itself, unquoted, in other capitals, within lists: as whole words, and none of the contract's."""
+    (refused,) = refusals({"batch_index": 1, "reason": "invalid", "field": "attributes.city", "message": message})
+    assert refused.message == shown
+    assert (refused.reason, refused.field) == ("invalid", "attributes.city")
 
 
 def test_a_message_is_cut_after_its_values_are_masked():
