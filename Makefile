@@ -12,6 +12,8 @@ DAYS_OPTIONS := $(if $(DAYS),--days $(DAYS)) $(if $(FROM),--from $(FROM)) $(if $
 BENCH := .venv-bench/bin
 BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(LARGE_ROWS)) \
 	$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
@@ -64,9 +66,9 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format -q .
 
-lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.lock \
-		--generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+lock: $(INSTALLED) ## Write requirements.lock and the image's deploy/requirements.lock anew from pyproject.toml
+	@$(LOCK) --extra dev -o requirements.lock
+	@$(LOCK) --extra production -c requirements.lock -o deploy/requirements.lock
 
 clean: ## Remove what the demo made (stand-ins' data, staged files, ledger, Dagster history); keeps .venv
 	@for home in $$(cat .rs_cio/redshift/postgres-home.txt .rs_cio/*/redshift/postgres-home.txt 2>/dev/null); do \

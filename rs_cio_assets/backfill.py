@@ -21,8 +21,8 @@ from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.delivery import DeliveryOptions, Preview
 from rs_cio_assets.delivery.classify import TRIGGER_WINDOW
 from rs_cio_assets.delivery.guards import campaigns_at_risk, refuse_triggers
-from rs_cio_assets.errors import ConfigurationError, DeliveryRefused
-from rs_cio_assets.operations import Log, find_feed, surroundings
+from rs_cio_assets.errors import DeliveryRefused
+from rs_cio_assets.operations import Log, find_feed, require_days, surroundings
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.summary import FeedTotals, add_up
 from rs_cio_assets.sync import JobOutcome, backfill_days, days_between
@@ -80,12 +80,7 @@ def chosen_feeds(contract: Contract, name: str) -> tuple[Feed, ...]:
 
 def days_of_range(settings: Settings, first: date, last: date) -> list[str]:
     """ISO days from *first* to *last*. Raises: ConfigurationError where one of them is no partition."""
-    today = datetime.now(UTC).date()
-    if first < settings.start_date or last > today:
-        raise ConfigurationError(
-            f"the days go from {settings.start_date} to {today} (UTC)",
-            next_step="choose days among them, or set RS_CIO_START_DATE to an earlier one",
-        )
+    require_days(settings, first, last)
     return days_between(first, last)
 
 

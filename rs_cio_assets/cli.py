@@ -1,14 +1,14 @@
-"""The command line `rs-cio`: the demo, the stand-ins, the shop's clock and the contract's own checks.
+"""The command line `rs-cio`: its commands together, the demo, the stand-ins, the shop's clock.
 
-Each command parses its options and calls one function of the package. Errors of ours end with one readable message and
-exit code 2; a demo that is not all well exits 1.
+Each command parses its options and calls one function of the package. Exit codes: `cli_options.py`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,13 @@ import click
 from rich.console import Console
 
 from rs_cio_assets.cli_backfill import backfill
-from rs_cio_assets.cli_delivery import COMMANDS, DAY
+from rs_cio_assets.cli_completion import completion
+from rs_cio_assets.cli_contract import contract
+from rs_cio_assets.cli_delivery import COMMANDS
 from rs_cio_assets.cli_doctor import doctor, grants
 from rs_cio_assets.cli_lock import lock
+from rs_cio_assets.cli_new_feed import create_views, new_feed
+from rs_cio_assets.cli_options import DAY, json_option, print_json, progress
 from rs_cio_assets.cli_report import report
 from rs_cio_assets.cli_warehouse import schema as log_schema
 from rs_cio_assets.errors import RsCioError
@@ -45,10 +49,18 @@ def _port_options(command: Command) -> Command:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def rs_cio() -> None:
-    """Redshift export views to Customer.io feeds, as Dagster assets by day."""
+    """Redshift export views to Customer.io feeds, as Dagster assets by day.
+
+    Exit codes: 0 fine, 1 done and to be looked at, 2 not done (usage, settings, contract, or a service that did not take it).
+
+    \b
+    Example: rs-cio preview order_completed 2026-11-20
+    """
 
 
 for _command in (*COMMANDS, backfill, doctor, grants, lock, report, log_schema):
+    rs_cio.add_command(_command)
+for _command in (completion, contract, create_views, new_feed):
     rs_cio.add_command(_command)
 
 
@@ -79,7 +91,13 @@ def demo(
     customerio_port: int,
     dagster_port: int,
 ) -> None:
-    """Put days of a shop into the Customer.io stand-in through Dagster, print a summary and leave the UI open."""
+    """Put days of a shop into the Customer.io stand-in through Dagster, print a summary and leave the UI open.
+
+    Exits 1 when a run or a check failed; with --fault, when nothing caught it.
+
+    \b
+    Example: rs-cio demo --once --days 3
+    """
     from rs_cio_assets.demo import DemoOptions, Ports, run_demo  # noqa: PLC0415 - keeps other commands quick
 
     if (shop == "cdnow") != (data is not None):
@@ -105,7 +123,11 @@ def demo(
 @_port_options
 @click.option("--shop", type=click.Choice(["skincare", "cdnow"]), default="skincare", show_default=True)
 def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, dagster_port: int) -> None:
-    """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C."""
+    """Run the stand-ins and the Dagster UI on the state that is there, until Ctrl-C.
+
+    \b
+    Example: rs-cio dev
+    """
     from rs_cio_assets.demo import Ports, sandbox, wait_for_ui, wait_until_interrupted  # noqa: PLC0415
 
     console = _console()
@@ -117,7 +139,11 @@ def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, da
 
 @rs_cio.group(name="sandbox")
 def sandbox_group() -> None:
-    """Start one of the stand-ins alone."""
+    """Start one of the stand-ins alone.
+
+    \b
+    Example: rs-cio sandbox customerio --port 18080
+    """
 
 
 @sandbox_group.command()
@@ -125,7 +151,11 @@ def sandbox_group() -> None:
 @click.option("--s3-port", type=click.IntRange(1, 65535), default=SANDBOX_S3_PORT, show_default=True)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "redshift")
 def redshift(*, port: int, s3_port: int, data: Path) -> None:
-    """The Redshift stand-in, until Ctrl-C: a PostgreSQL behind Redshift's wire, and S3 for UNLOAD and COPY."""
+    """The Redshift stand-in, until Ctrl-C: a PostgreSQL behind Redshift's wire, and S3 for UNLOAD and COPY.
+
+    \b
+    Example: rs-cio sandbox redshift --port 15439
+    """
     from rs_cio_assets.sandbox.redshift import serve  # noqa: PLC0415
 
     serve(data, port, s3_port)
@@ -136,7 +166,11 @@ def redshift(*, port: int, s3_port: int, data: Path) -> None:
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "customerio")
 @click.option("--dagster-url", metavar="URL", help="Dagster's UI: the pages then lead to the contract's feeds and checks there.")
 def customerio(*, port: int, data: Path, dagster_url: str | None) -> None:
-    """The Customer.io stand-in, until Ctrl-C: Track API, the App API's read side, and a page to look people up."""
+    """The Customer.io stand-in, until Ctrl-C: Track API, the App API's read side, and a page to look people up.
+
+    \b
+    Example: rs-cio sandbox customerio --port 18080
+    """
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.sandbox.customerio import serve, ways_back  # noqa: PLC0415
     from rs_cio_assets.settings import load_settings  # noqa: PLC0415
@@ -146,19 +180,33 @@ def customerio(*, port: int, data: Path, dagster_url: str | None) -> None:
 
 @rs_cio.group()
 def shop() -> None:
-    """The demo shop behind the Redshift stand-in."""
+    """The demo shop behind the Redshift stand-in.
+
+    \b
+    Example: rs-cio shop advance
+    """
 
 
 @shop.command()
 @click.option("--redshift-port", type=click.IntRange(1, 65535), default=SANDBOX_REDSHIFT_PORT, show_default=True)
 @click.option("--late-orders", type=click.IntRange(0), default=20, show_default=True, help="Orders for past days.")
-def advance(*, redshift_port: int, late_orders: int) -> None:
-    """Let the shop's time go on to now, and let some orders of past days arrive late."""
+@json_option
+def advance(*, redshift_port: int, late_orders: int, as_json: bool) -> None:
+    """Let the shop's time go on to now, and let some orders of past days arrive late.
+
+    \b
+    Example: rs-cio shop advance --late-orders 5
+    """
     from rs_cio_assets.sandbox.shop import advance_shop  # noqa: PLC0415
     from rs_cio_assets.settings import environment, load_settings  # noqa: PLC0415
 
     settings = load_settings(environment({"REDSHIFT_PORT": str(redshift_port)}))
-    report = advance_shop(settings.redshift, until=datetime.now(UTC), late_orders=late_orders)
+    with progress() as log:
+        log("the shop goes on")
+        report = advance_shop(settings.redshift, until=datetime.now(UTC), late_orders=late_orders)
+    if as_json:
+        print_json(asdict(report))
+        return
     click.echo(report.sentence())
     if report.days:
         click.echo(
@@ -167,52 +215,15 @@ def advance(*, redshift_port: int, late_orders: int) -> None:
         )
 
 
-@rs_cio.group()
-def contract() -> None:
-    """The contract: what may be sent."""
-
-
-@contract.command()
-def lint() -> None:
-    """Load the contract and lint its SQL; every problem is listed, with file and line. Exit 1 when there is one.
-
-    Names that are new and not in the lock yet are warned of.
-    """
-    from rs_cio_assets.contract import lint_contract, load_contract  # noqa: PLC0415
-    from rs_cio_assets.contract.load import load_as_written  # noqa: PLC0415
-    from rs_cio_assets.locking import lock_state  # noqa: PLC0415
-    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
-
-    folder = load_settings().contract
-    load_contract(folder)
-    loaded = load_as_written(folder)  # the SQL gives old names until it is changed
-    findings = lint_contract(loaded)
-    for finding in findings:
-        click.echo(str(finding))
-    for difference in lock_state(folder).differences:
-        click.echo(f"warning: {difference}; not in the lock yet: rs-cio lock shows it")
-    click.echo(f"{len(loaded.feeds)} feeds, {len(findings)} findings")
-    sys.exit(1 if findings else 0)
-
-
-@contract.command()
-def schema() -> None:
-    """Write the JSON Schemas that editors complete the YAML files from, beside workspace.yaml."""
-    from rs_cio_assets.contract import SHIPPED  # noqa: PLC0415
-    from rs_cio_assets.contract.schema import schema_files  # noqa: PLC0415
-    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
-
-    folder = load_settings().contract or SHIPPED
-    for name, text in schema_files().items():
-        (folder / name).write_text(text)
-        click.echo(folder / name)
-
-
 @contract.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--assert-loaded", is_flag=True, help="Exit 1 unless the definitions hold exactly these assets.")
 def assets(*, as_json: bool, assert_loaded: bool) -> None:
-    """The asset keys that the contract's enabled feeds give, and the others: checklist, housekeeping, delivery log."""
+    """The asset keys that the contract's enabled feeds give, and the others: checklist, housekeeping, delivery log.
+
+    \b
+    Example: rs-cio contract assets --assert-loaded
+    """
     from rs_cio_assets.assets import (  # noqa: PLC0415
         CHECK_RESULTS_KEY,
         LOG_KEY,
@@ -238,7 +249,7 @@ def assets(*, as_json: bool, assert_loaded: bool) -> None:
     if assert_loaded:
         loaded = sorted(key.to_user_string() for key in build_definitions(settings).resolve_all_asset_keys())
         if loaded != expected:
-            raise click.ClickException(f"the definitions hold {loaded}")
+            raise click.ClickException(f"the definitions hold {loaded}. Next step: report this: the two lists must be one")
 
 
 def _console() -> Console:
@@ -250,10 +261,10 @@ def _home(shop_name: str) -> Path:
     return SANDBOX_HOME if shop_name == "skincare" else SANDBOX_HOME / shop_name
 
 
-def main() -> None:
-    """Entry point: our errors become one message and exit code 2, Ctrl-C exit code 130."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Entry point; *words* in place of the process's own. Our errors become one message and exit code 2, Ctrl-C exit code 130."""
     try:
-        rs_cio(standalone_mode=False)
+        rs_cio(words, prog_name="rs-cio", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -16,7 +16,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rs_cio_assets.cli_delivery import console, dagster_home_option, json_option, loaded, on_backfill_option, print_json, progress
+from rs_cio_assets.cli_options import (
+    console,
+    dagster_home_option,
+    feed_argument,
+    json_option,
+    loaded,
+    on_backfill_option,
+    print_json,
+    progress,
+    range_options,
+    whole_range,
+)
 
 if TYPE_CHECKING:
     from rs_cio_assets.backfill import BackfilledDay
@@ -45,8 +56,9 @@ class RangeType(click.ParamType):
 
 
 @click.command(short_help="Run a range of days of a feed, or say what that would take.")
-@click.argument("feed")
-@click.argument("days", type=RangeType(), metavar="FROM..TO")
+@feed_argument
+@click.argument("days", type=RangeType(), metavar="[FROM..TO]", required=False)
+@range_options
 @click.option("--plan", "is_plan", is_flag=True, help="Say rows, operations, requests, time and journeys at risk; send nothing.")
 @click.option(
     "--only",
@@ -68,7 +80,10 @@ class RangeType(click.ParamType):
 def backfill(
     *,
     feed: str,
-    days: tuple[date, date],
+    days: tuple[date, date] | None,
+    first_day: date | None,
+    last_day: date | None,
+    day: date | None,
     is_plan: bool,
     only: str,
     days_per_run: int,
@@ -76,7 +91,7 @@ def backfill(
     dagster_home: Path,
     as_json: bool,
 ) -> None:
-    """Export and deliver the days FROM..TO of FEED, or of `all` feeds, newest first, in one Dagster run each.
+    """Export and deliver the days FROM..TO (or --from, --to, --day) of FEED, or of `all` feeds, newest first, a Dagster run each.
 
     By default only days that are missing or failed, so that the same command goes on where it was stopped. Before the first run
     it is asked whether rows of any of the days could start a running campaign. Exits 1 when a day did not go well.
@@ -95,8 +110,11 @@ def backfill(
     )
     from rs_cio_assets.backfill_plan import plan_backfill  # noqa: PLC0415
 
+    if days and (first_day or last_day or day):
+        raise click.UsageError("FROM..TO goes without --from, --to and --day")
+    first, last = days or whole_range(first_day, last_day, day)
     settings, contract = loaded()
-    feeds, wanted = chosen_feeds(contract, feed), days_of_range(settings, *days)
+    feeds, wanted = chosen_feeds(contract, feed), days_of_range(settings, first, last)
     with DagsterInstance.from_config(str(dagster_home)) as instance:
         if is_plan:
             with progress() as log:
@@ -108,11 +126,11 @@ def backfill(
             require_no_trigger(settings, contract, by_day, on_backfill, log)
         done: list[BackfilledDay] = []
         with _days_progress(len(by_day)) as show:
-            for day in run_backfill(settings, contract, instance, by_day, on_backfill, days_per_run):
-                done.append(day)
+            for run in run_backfill(settings, contract, instance, by_day, on_backfill, days_per_run):
+                done.append(run)
                 show(done)
     left_out = len(wanted) - len(by_day)
-    is_good = all(day.is_good for day in done)
+    is_good = all(run.is_good for run in done)
     if as_json:
         print_json({"days": list(map(_day_document, done)), "days_left_out": left_out, "is_good": is_good})
     else:

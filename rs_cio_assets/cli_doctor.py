@@ -1,7 +1,4 @@
-"""`rs-cio doctor` and `rs-cio grants`: what a person at a terminal, or a program, is told. What is looked at stands in `doctor/`.
-
-Exit codes of the doctor: 0 nothing failed, 1 something did, 2 the settings do not load.
-"""
+"""`rs-cio doctor` and `rs-cio grants`: what a person at a terminal, or a program, is told. The looking stands in `doctor/`."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from rs_cio_assets.cli_delivery import console, json_option, print_json
+from rs_cio_assets.cli_options import console, json_option, print_json
 from rs_cio_assets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,12 +27,12 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 def doctor(*, only: Sequence[str], as_json: bool) -> None:
     """Look at everything that a sync needs: settings, contract, store, Redshift, UNLOAD and COPY, Customer.io, clocks.
 
-    Sends no row and leaves nothing behind. Exit 0 when nothing failed, 1 when something did, 2 when the settings do not load.
+    Sends no row and leaves nothing behind. Exits 1 when something failed, 2 when the settings do not load.
     Without a failure the preflight of these settings is passed.
 
     \b
-    rs-cio doctor
-    rs-cio doctor --only "redshift login" --only "track key"
+    Example: rs-cio doctor
+    Example: rs-cio doctor --only "redshift login" --only "track key"
     """
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415 - keeps the other commands quick
     from rs_cio_assets.doctor import Patient, Preflight, examine, worst  # noqa: PLC0415
@@ -66,8 +63,8 @@ def grants(*, user: str | None, role: str | None, schema_owner: str | None, is_i
     """Print what an administrator runs so that the sync can do what the contract says, and nothing else. Runs nothing.
 
     \b
-    rs-cio grants > grants.sql
-    rs-cio grants --iam
+    Example: rs-cio grants > grants.sql
+    Example: rs-cio grants --iam
     """
     from rs_cio_assets.contract import load_contract  # noqa: PLC0415
     from rs_cio_assets.doctor import process_policy, role_policy, script, trust_policy  # noqa: PLC0415

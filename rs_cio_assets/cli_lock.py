@@ -1,17 +1,15 @@
-"""`rs-cio lock`: what people are told of the taxonomy lock, and their word for a change. What is done stands in `locking.py`.
-
-Exit codes as in `cli_delivery.py`: 0 well, 1 there are breaking differences, 2 it could not be done.
-"""
+"""`rs-cio lock`: what people are told of the taxonomy lock, and their word for a change. What is done stands in `locking.py`."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from rs_cio_assets.cli_options import json_option, print_json, progress
 
 if TYPE_CHECKING:
     from rs_cio_assets.contract.lock import Difference
@@ -28,12 +26,12 @@ NOT_IN_THE_API = (
 @click.option("--accept", "is_accepting", is_flag=True, help="Write the lock: the contract as it is now is what may be used.")
 @click.option("--reason", default="", help="Why; kept in the lock for ever. Needed with --accept.")
 @click.option("--although-used", is_flag=True, help="Accept although running campaigns use an old name, or none could be asked.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def lock(*, is_accepting: bool, reason: str, although_used: bool, as_json: bool) -> None:
     """How the contract differs from taxonomy.lock.yaml, and which running campaigns and segments use the old names.
 
-    A contract that renames, retypes or removes what is locked does not load until somebody accepts it here, with a reason. Exit 1
-    when there is such a difference.
+    A contract that renames, retypes or removes what is locked does not load until somebody accepts it here, with a reason.
+    Exits 1 when there is such a difference.
 
     \b
     Example: rs-cio lock --accept --reason "Welcome series moved to Order Placed on 1 December"
@@ -45,12 +43,14 @@ def lock(*, is_accepting: bool, reason: str, although_used: bool, as_json: bool)
         raise click.UsageError('--accept and --reason "..." go together: the reason is kept with the change')
     settings = load_settings()
     state = lock_state(settings.contract)
-    usage = usage_of(state, settings.customerio)
+    with progress() as log:
+        log("asking Customer.io who uses the names")
+        usage = usage_of(state, settings.customerio)
     is_written = is_accepting and not state.is_current
     if is_written:
         accept(state, usage, reason.strip(), although_used=although_used)
     if as_json:
-        click.echo(json.dumps(_document(state, usage, is_written=is_written), indent=2, ensure_ascii=False, default=str))
+        print_json(_document(state, usage, is_written=is_written))
     else:
         click.echo("\n".join(_lines(state, usage, is_written=is_written)))
     sys.exit(1 if state.breaking and not is_written else 0)

@@ -28,6 +28,9 @@ _NOT_SENT = {
 def print_preview(console: Console, preview: Preview, next_steps: Mapping[str, str], *, is_refused: bool) -> None:
     """The day in counts, the journeys it could start, and its first operations. *is_refused*: a backfill that may start none."""
     console.print(f"[bold]{preview.feed} {preview.day}[/]: {preview.rows:,} rows. Nothing was sent.")
+    if not preview.rows:
+        console.print("The day is empty: rows stand on the UTC day of their time; choose another day, or look at the view.")
+        return
     console.print(_table(("rows", "outcome"), [(f"{n:,}", name) for name, n in preview.outcomes.items() if n]))
     if preview.rejected_by_reason:
         rejected = sorted(preview.rejected_by_reason.items(), key=lambda item: (-item[1], item[0]))

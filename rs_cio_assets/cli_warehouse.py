@@ -10,7 +10,7 @@ def schema() -> None:
     """The tables and views of the delivery log (schema cio_sync) as SQL for a DBA. Connects to nothing.
 
     \b
-    rs-cio schema > cio_sync.sql
+    Example: rs-cio schema > cio_sync.sql
     """
     from rs_cio_assets.warehouse.log_schema import ddl  # noqa: PLC0415 - the driver is slow to import
 

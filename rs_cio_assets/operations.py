@@ -64,15 +64,46 @@ class SentRow:
 
 
 def find_feed(contract: Contract, name: str) -> Feed:
-    """The enabled feed *name*. Raises: ConfigurationError naming those that there are."""
-    names = [feed.name for feed in contract.enabled_feeds]
+    """The enabled feed *name*. Raises: ConfigurationError naming those that there are, or how to turn it on."""
+    feed = any_feed(contract, name)
+    if not feed.enabled:
+        raise ConfigurationError(
+            "the feed is off",
+            next_step=f"set enabled: true in feeds/{name}.yaml once it may be sent, then reload the definitions",
+            feed=name,
+        )
+    return feed
+
+
+def any_feed(contract: Contract, name: str) -> Feed:
+    """The feed *name*, on or off. Raises: ConfigurationError naming those that there are."""
+    names = [feed.name for feed in contract.feeds]
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         raise ConfigurationError(
-            f"the contract has no enabled feed {name}",
+            f"the contract has no feed {name}",
             next_step=f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}",
         )
     return contract.feed(name)
+
+
+def require_days(settings: Settings, first: date, last: date) -> None:
+    """Raises: ConfigurationError where *first* or *last* is no daily partition."""
+    today = datetime.now(UTC).date()
+    if first < settings.start_date or last > today:
+        raise ConfigurationError(
+            f"the days go from {settings.start_date} to {today} (UTC)",
+            next_step="choose days among them, or set RS_CIO_START_DATE to an earlier one",
+        )
+
+
+def require_local_store(settings: Settings) -> None:
+    """Raises: ConfigurationError where the store is a folder that is not there: most likely the command was given elsewhere."""
+    if not settings.store.startswith("s3://") and not Path(settings.store).is_dir():
+        raise ConfigurationError(
+            f"there is no store at {settings.store}: nothing was exported from here",
+            next_step="give the command in the project's folder, set RS_CIO_STORE, or sync a day first (`make demo`)",
+        )
 
 
 def preview(
@@ -91,6 +122,7 @@ def preview(
     *has_export*: the day as the export view holds it now, in place of the staged one.
     Raises: MismatchError when the day is not staged; whatever the engine and the warehouse raise.
     """
+    require_days(settings, date.fromisoformat(day), date.fromisoformat(day))
     with surroundings(settings, contract, log) as around:
         if has_export:
             log(f"reading {feed.view}")
@@ -148,6 +180,7 @@ def send_one(
             feed=feed.name,
             day=day,
         )
+    require_days(settings, date.fromisoformat(day), date.fromisoformat(day))
     if settings.preflight:
         resources = resources_for(settings)
         Preflight(settings, lambda: contract).require(resources["warehouse"], resources["store"])

@@ -13,10 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 from dagster import AssetCheckKey, AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PRIORITY_TAG
 
-from rs_cio_assets.assets import delivery_log_key, export_key, feed_key
+from rs_cio_assets.assets import delivery_log_key, export_key, feed_key, view_key
 from rs_cio_assets.assets.run_config import BACKFILL, REASON_TAG
 from rs_cio_assets.automation import CHECKS, CREATE_VIEWS, READ_BACK, READINESS, SYNC_DAY
 from rs_cio_assets.checks.results import NOT_READY
@@ -78,9 +79,9 @@ def days_between(first: date, last: date) -> list[str]:
     return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
 
-def create_views(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
-    """One run that creates or replaces every export view."""
-    return _run(defs, instance, CREATE_VIEWS)
+def create_views(defs: Definitions, instance: DagsterInstance, *, only: str | None = None) -> JobOutcome:
+    """One run that creates or replaces every export view, or that of the feed *only*."""
+    return _run(defs, instance, CREATE_VIEWS, assets=(view_key(only),) if only else ())
 
 
 def read_back(defs: Definitions, instance: DagsterInstance) -> JobOutcome:
@@ -262,7 +263,7 @@ def _checks(result: ExecuteInProcessResult) -> Iterator[CheckOutcome]:
 
 
 def failures(result: ExecuteInProcessResult) -> Iterator[str]:
-    """Each failed step in words: our own description where there is one, else the deepest cause."""
+    """Each failed step in words: our own description where there is one, what its failed checks say, else the deepest cause."""
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
@@ -270,4 +271,15 @@ def failures(result: ExecuteInProcessResult) -> Iterator[str]:
             error = failure.error
             while error and error.cause:
                 error = error.cause
+            if error and error.cls_name == DagsterAssetCheckFailedError.__name__:
+                yield from _failed_checks(result, event)
+                continue
             yield described or f"{event.step_key}: {error.message.strip() if error else 'failed'}"
+
+
+def _failed_checks(result: ExecuteInProcessResult, event: DagsterEvent) -> Iterator[str]:
+    """What the checks say that stopped this step."""
+    for check in result.get_asset_check_evaluations():
+        is_of_step = check.asset_key.to_python_identifier() == event.step_key
+        if is_of_step and not check.passed and check.severity.value == "ERROR":
+            yield f"{check.asset_key.to_user_string()}: the check {check.check_name} failed: {check.description or ''}"

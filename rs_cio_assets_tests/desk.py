@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rs_cio_assets.cli import rs_cio
+from rs_cio_assets.cli import main, rs_cio
 from rs_cio_assets.contract import SHIPPED, Contract, load_contract
 from rs_cio_assets.customerio import TrackClient, app
 from rs_cio_assets.customerio.pace import Pace
@@ -81,6 +81,15 @@ columns:
 """
 FOLK_SQL = """SELECT 'C0000001'::VARCHAR(32) AS customer_id, TIMESTAMP '{day} 12:00:00' AS updated_at,
 TIMESTAMP '{day} 12:00:00' AS loaded_at, 'gold'::VARCHAR(8) AS tier"""
+
+
+def exit_code(*words: str) -> int:
+    """Run `rs-cio` with these words through its entry point, which turns our errors into an exit code."""
+    try:
+        main(words)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
 def person(number: int = 1, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import AppClient, Campaign, TrackClient
 from rs_cio_assets.delivery import DeliveryOptions, DeliveryReport, Neighbours, Preview, deliver_day, preview_day
-from rs_cio_assets.errors import DeliveryRefused, SettingsError
+from rs_cio_assets.errors import DeliveryRefused, RsCioError, SettingsError
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.store import Manifest, Store
 from rs_cio_assets.warehouse import Warehouse, stage_people
@@ -78,8 +78,11 @@ class Surroundings:
 
     def _deliver_people(self, identifiers: Sequence[str], day: str, options: DeliveryOptions) -> None:
         for people in self.contract.feeds_of(FeedKind.PEOPLE):
-            with self.warehouse.session() as session:
-                manifest = stage_people(session, people, identifiers, self.store, day, now=_now)
+            try:
+                with self.warehouse.session() as session:
+                    manifest = stage_people(session, people, identifiers, self.store, day, now=_now)
+            except RsCioError as error:
+                raise error.at(people.name) from None  # it is their view that is wrong, not the events'
             try:
                 report = self.deliver(people, manifest, replace(options, is_of_any_day=True, replay=frozenset()))
             finally:

@@ -60,7 +60,7 @@ def load_as_written(folder: Path | None = None, lines: dict[str, _Lines] | None 
     folder, lines = folder or SHIPPED, {} if lines is None else lines
     problems: list[_Problem] = []
     if not folder.is_dir():
-        raise _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+        raise _no_folder(folder)
     place = lines.setdefault("workspace", {})
     workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, place, problems)
     found = {name: tuple(_load_folder(folder, name, model, lines, problems)) for name, model in _FOLDERS.items()}
@@ -71,6 +71,18 @@ def load_as_written(folder: Path | None = None, lines: dict[str, _Lines] | None 
     except ValidationError as error:
         texts = [text for item in error.errors() for text in _message(item).splitlines()]
         raise _contract_error(folder, [_disagreement(text, lines) for text in texts]) from None
+
+
+def load_workspace(folder: Path | None = None) -> Workspace:
+    """The conventions alone, also of a contract that has no feed yet. Raises: ContractError."""
+    folder = folder or SHIPPED
+    problems: list[_Problem] = []
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    workspace = _load_model(folder / "workspace.yaml", "workspace.yaml", Workspace, {}, {}, problems)
+    if not isinstance(workspace, Workspace):
+        raise _contract_error(folder, problems)
+    return workspace
 
 
 def load_lock(folder: Path | None = None) -> TaxonomyLock | None:
@@ -121,6 +133,12 @@ def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError
         "\n  ".join([f"the contract in {folder.name}/ has {count}:", *map(str, problems)]) + "\nNothing was loaded",
         next_step=_NEXT_STEP,
     )
+
+
+def _no_folder(folder: Path) -> ContractError:
+    error = _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
+    error.next_step = f"name the folder that holds workspace.yaml, or begin one: rs-cio contract init {folder.name}"
+    return error
 
 
 def _files(folder: Path, problems: list[_Problem], *, is_needed: bool) -> list[Path]:

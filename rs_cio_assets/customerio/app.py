@@ -173,7 +173,10 @@ class AppClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise MismatchError(f"Customer.io's App API answered {method} with something else than a JSON object")
+            raise MismatchError(
+                f"Customer.io's App API answered {method} with something else than a JSON object",
+                next_step="check CUSTOMERIO_APP_URL; if it is right, report this",
+            )
         return answer
 
 

@@ -161,7 +161,9 @@ class Http:
                 ) from None
             raise _TryAgain(f"{type(error).__name__} from {self._client.base_url.host}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError) as error:
-            raise CustomerioRefused(f"the answer cannot be used: {type(error).__name__}") from None
+            raise CustomerioRefused(
+                f"the answer cannot be used: {type(error).__name__}", next_step=self._settings_to_check()
+            ) from None
         if response.status_code in RETRIED_STATUSES:
             is_throttling = response.status_code == httpx.codes.TOO_MANY_REQUESTS
             raise _TryAgain(f"status {response.status_code}", _retry_after_s(response), is_throttling=is_throttling)

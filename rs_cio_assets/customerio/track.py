@@ -19,6 +19,7 @@ from rs_cio_assets.errors import CustomerioRefused, MismatchError
 from rs_cio_assets.settings import CustomerioSettings
 
 _TEXT_SHOWN = 200
+_NOT_AS_PUBLISHED = "check CUSTOMERIO_TRACK_URL; if it is right, report this: the API is not as published"
 # Quoted texts (also cut off, also with quotes within), addresses, uuids, phone numbers, other long numbers.
 _VALUES = re.compile(
     r"""(?<!\w)(["'`])(?:\\.|[^\\])*?(?:\1(?!\w)|$)|\S*@\S*|[0-9a-f]{8}-[0-9a-f-]{4,}|\+?\d[\d ().-]{6,}\d|\d{5,}""",
@@ -125,11 +126,13 @@ class TrackClient:
         response = self._http.request("GET", "/api/v1/accounts/region")
         answer = _json(response)
         if not isinstance(answer, dict) or "region" not in answer:
-            raise MismatchError("Customer.io's answer about the region is not as published")
+            raise MismatchError("Customer.io's answer about the region is not as published", next_step=_NOT_AS_PUBLISHED)
         try:
             return WorkspaceRegion(str(answer["region"]), int(answer.get("environment_id", 0)), _date(response))
         except (ValueError, TypeError):
-            raise MismatchError("Customer.io's answer about the region is not as published") from None
+            raise MismatchError(
+                "Customer.io's answer about the region is not as published", next_step=_NOT_AS_PUBLISHED
+            ) from None
 
     def send_batch(self, body: bytes, operations: int) -> BatchAnswer:
         """Send one packed body of *operations* operations. Safe to repeat: events carry ids, identifies a timestamp.
@@ -143,14 +146,20 @@ class TrackClient:
         answer = _json(response)
         errors = answer.get("errors") if isinstance(answer, dict) else None
         if not isinstance(errors, list) or not errors:
-            raise MismatchError("Customer.io refused operations without naming them (207 without errors)")
+            raise MismatchError(
+                "Customer.io refused operations without naming them (207 without errors)", next_step=_NOT_AS_PUBLISHED
+            )
         refused = {}
         for error in errors:
             index = error.get("batch_index") if isinstance(error, dict) else None
             if type(index) is not int:
-                raise MismatchError("Customer.io refused an operation without saying which (207 without batch_index)")
+                raise MismatchError(
+                    "Customer.io refused an operation without saying which (207 without batch_index)", next_step=_NOT_AS_PUBLISHED
+                )
             if not 0 <= index < operations:
-                raise MismatchError(f"Customer.io refused operation {index} of a batch of {operations}")
+                raise MismatchError(
+                    f"Customer.io refused operation {index} of a batch of {operations}", next_step=_NOT_AS_PUBLISHED
+                )
             refused.setdefault(
                 index,
                 RefusedOperation(index, _text(error, "reason"), _text(error, "field"), _text(error, "message")),
@@ -175,4 +184,6 @@ def _json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise MismatchError(f"Customer.io answered {response.status_code} with something else than JSON") from None
+        raise MismatchError(
+            f"Customer.io answered {response.status_code} with something else than JSON", next_step=_NOT_AS_PUBLISHED
+        ) from None

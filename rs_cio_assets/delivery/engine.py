@@ -95,6 +95,8 @@ def preview_day(
 
     Sends nothing and writes nothing but scratch files; asks for the campaigns where a row could start one.
     """
+    if not manifest.rows:
+        return Preview(feed.name, manifest.day, 0, {outcome.name.lower(): 0 for outcome in Outcome}, {}, 0, 0, 0, 0, (), None)
     with tempfile.TemporaryDirectory(dir=scratch) as folder, open_database() as database:
         above = OverlayStore(store, Path(folder) / "store")  # what a look writes on the way (a folded ledger) stays here
         day = StagedDay(feed, contract, manifest, above, Path(folder), database, now, options)

@@ -125,7 +125,9 @@ def wait_until_interrupted(processes: Sequence[ManagedProcess]) -> None:
     except KeyboardInterrupt:
         return
     ended = next(process for process in processes if not process.is_running)
-    raise ConfigurationError(f"{ended.name} ended; the end of {ended.log} says:\n{ended.log_end()}")
+    raise ConfigurationError(
+        f"{ended.name} ended; the end of {ended.log} says:\n{ended.log_end()}", next_step="mend what it says, and start it again"
+    )
 
 
 def _stand_in(name: str, port: int, home: Path) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from uuid import uuid4
 
 from rs_cio_assets.doctor.lines import Line, failed, failure, ok
 from rs_cio_assets.doctor.patient import Patient
-from rs_cio_assets.errors import WarehouseRefused, WarehouseUnavailable
+from rs_cio_assets.errors import MismatchError, WarehouseRefused, WarehouseUnavailable
 from rs_cio_assets.warehouse import Session
-from rs_cio_assets.warehouse.exchange import Exchange
+from rs_cio_assets.warehouse.exchange import PROBE, Exchange
+from rs_cio_assets.warehouse.unload import read_manifest, unload_statement
 
-FOLDER = "doctor"
 ROWS = 2
-_QUERY = "SELECT 1::BIGINT AS n, ''a''::VARCHAR(8) AS word UNION ALL SELECT 2::BIGINT, ''b''::VARCHAR(8)"  # quotes doubled
+_QUERY = "SELECT 1::BIGINT AS n, 'a'::VARCHAR(8) AS word UNION ALL SELECT 2::BIGINT, 'b'::VARCHAR(8)"
 _TABLE = "rs_cio_doctor"
 _ROLE = (
     "give the role the S3 policy that rs-cio grants --iam prints, attach it to the cluster or namespace, and grant it: rs-cio "
@@ -27,39 +26,33 @@ def unload_and_copy(patient: Patient) -> Iterator[Line]:
     exchange = patient.warehouse.exchange
     if exchange is None:
         return
-    folder = f"{FOLDER}/{uuid4().hex}/"
-    url = f"{exchange.url.rstrip('/')}/{folder}"
+    place = f"{PROBE}{uuid4().hex}/"
     try:
         with patient.warehouse.session() as session:
-            unloaded = _unload(session, exchange, folder, url)
+            unloaded = _unload(session, exchange, place)
             yield unloaded
             if unloaded.status == "ok":
-                yield _copy(session, exchange, url)
+                yield _copy(session, exchange, place)
     finally:
-        exchange.store.delete(exchange.store.list(folder))
+        exchange.store.delete(exchange.store.list(place))
 
 
-def _unload(session: Session, exchange: Exchange, folder: str, url: str) -> Line:
-    # The role and the address come from settings that allow no quote in them.
-    encrypted = f" KMS_KEY_ID '{exchange.kms_key_id}' ENCRYPTED" if exchange.kms_key_id else ""
+def _unload(session: Session, exchange: Exchange, place: str) -> Line:
     try:
-        session.run(f"UNLOAD ('{_QUERY}') TO '{url}' {_iam_role(exchange)} FORMAT AS PARQUET MANIFEST VERBOSE{encrypted}")
+        session.run(unload_statement(_QUERY, exchange, place))
+        read_manifest(exchange, place, ROWS)
+    except MismatchError as error:
+        return failure("unload", error.problem, "set REDSHIFT_READ=driver and report this")
     except (WarehouseRefused, WarehouseUnavailable) as error:
         return failed("unload", error, _ROLE)
-    manifest = json.loads(exchange.store.get(f"{folder}manifest") or b"{}")
-    files = set(exchange.store.list(folder)) - {f"{folder}manifest"}
-    named = {entry["url"].rpartition(folder)[2] for entry in manifest.get("entries", ())}
-    rows = manifest.get("meta", {}).get("record_count")
-    if rows != ROWS or {f"{folder}{name}" for name in named} != files:
-        text = f"{ROWS} rows were unloaded to {url}; its manifest says {rows}, and {len(named)} of {len(files)} files"
-        return failure("unload", text, "set REDSHIFT_READ=driver and report this")
     return ok("unload", f"{ROWS} rows went to {exchange.url} with the role, and the manifest agrees")
 
 
-def _copy(session: Session, exchange: Exchange, url: str) -> Line:
+def _copy(session: Session, exchange: Exchange, place: str) -> Line:
+    manifest = f"'{exchange.url}/{place}manifest'"
     try:
         session.run(f"CREATE TEMP TABLE {_TABLE} (n BIGINT, word VARCHAR(8))")
-        session.run(f"COPY {_TABLE} FROM '{url}manifest' {_iam_role(exchange)} FORMAT AS PARQUET MANIFEST")
+        session.run(f"COPY {_TABLE} FROM {manifest} {exchange.iam_role} FORMAT AS PARQUET MANIFEST")
         ((rows, total),) = session.fetch(f"SELECT COUNT(*), SUM(n) FROM {_TABLE}")  # noqa: S608 - a fixed name
     except (WarehouseRefused, WarehouseUnavailable) as error:
         return failed("copy", error, _ROLE)
@@ -67,7 +60,3 @@ def _copy(session: Session, exchange: Exchange, url: str) -> Line:
         text = f"{ROWS} rows were unloaded, and COPY brought back {rows}"
         return failure("copy", text, "set REDSHIFT_DELIVERY_LOG=false and report this")
     return ok("copy", f"the {ROWS} rows came back with the role")
-
-
-def _iam_role(exchange: Exchange) -> str:
-    return "IAM_ROLE default" if exchange.role == "default" else f"IAM_ROLE '{exchange.role}'"

@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 from rs_cio_assets.settings import Settings
 
 Policy = Mapping[str, Any]
-_OBJECTS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
-REGION, ACCOUNT = (
-    "REGION",
-    "ACCOUNT_ID",
-)  # stand where the settings do not say them: AWS refuses the policy until they are replaced
+_PUT = ("s3:PutObject", "s3:AbortMultipartUpload")  # large objects go in parts, which are given up when one fails
+_OBJECTS = ("s3:GetObject", *_PUT, "s3:DeleteObject")
+# They stand where the settings do not say them: AWS refuses the policy until they are replaced.
+REGION, ACCOUNT = "REGION", "ACCOUNT_ID"
 
 
 def role_policy(settings: Settings) -> Policy | None:
@@ -25,8 +24,10 @@ def role_policy(settings: Settings) -> Policy | None:
     redshift = settings.redshift
     if not redshift.has_exchange:
         return None
-    verbs = ("s3:PutObject", *(("s3:GetObject",) if redshift.delivery_log else ()))
-    return _policy(_on_prefix(redshift.unload_to or "", verbs, redshift.kms_key_id))
+    verbs = (*_PUT, *(("s3:GetObject",) if redshift.delivery_log else ()))
+    bucket = f"arn:aws:s3:::{urlsplit(redshift.unload_to or '').netloc}"
+    statements = _on_prefix(redshift.unload_to or "", verbs, redshift.kms_key_id)
+    return _policy([*statements, _allow(["s3:GetBucketLocation"], [bucket])])
 
 
 def trust_policy() -> Policy:

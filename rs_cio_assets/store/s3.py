@@ -27,7 +27,7 @@ from rs_cio_assets.store.objects import StoredObject, missing_object, refused_by
 
 DELETE_KEYS = 1_000  # keys per DeleteObjects request; source: AWS S3 API reference, DeleteObjects, read 2026-11-23
 
-_GRANT = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role"
+_GRANT = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on that prefix to this role (rs-cio grants --iam)"
 _REMEDIES = {
     "NoSuchBucket": "create the bucket, or correct RS_CIO_STORE",
     "AccessDenied": _GRANT,
@@ -150,13 +150,16 @@ class S3Store:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 200)
             code = error.response.get("Error", {}).get("Code", "unknown")
             if status >= 500 or code in {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"}:
-                raise StoreUnavailable(f"S3 answered {status} {code} for {place}") from None
+                raise StoreUnavailable(f"S3 answered {status} {code} for {place}", next_step="run it again later") from None
             raise StoreRefused(
                 f"S3 answered {status} {code} for {place}",
                 next_step=_REMEDIES.get(code, "look the code up in the S3 API reference"),
             ) from None
         except (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError) as error:
-            raise StoreUnavailable(f"S3 cannot be reached for {place}: {type(error).__name__}") from None
+            raise StoreUnavailable(
+                f"S3 cannot be reached for {place}: {type(error).__name__}",
+                next_step="run it again; if it repeats, check the network and RS_CIO_S3_ENDPOINT_URL",
+            ) from None
         except (BotoCoreError, Boto3Error) as error:
             raise StoreRefused(
                 f"the S3 client failed for {place}: {type(error).__name__}",

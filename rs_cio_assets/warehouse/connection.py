@@ -61,6 +61,14 @@ class Session:
             self._cursor.execute(sql)
             return [(column[0], column[1]) for column in self._cursor.description]
 
+    def describe_types(self, sql: str) -> list[tuple[str, int, int]]:
+        """Name, type oid and type modifier (-1: none) of each column that *sql* returns."""
+        with self._guarded():
+            self._cursor.execute(sql)
+            # The driver's public description leaves the modifier out, which holds a NUMERIC's digits.
+            described = zip(self._cursor.description, self._cursor.ps["row_desc"], strict=True)
+            return [(column[0], column[1], field["type_modifier"]) for column, field in described]
+
     def commit(self) -> None:
         """End the transaction, keeping what it did."""
         with self._guarded():

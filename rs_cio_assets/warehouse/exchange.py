@@ -26,6 +26,11 @@ class Exchange:
     file_mb: int
     store: Store
 
+    @property
+    def iam_role(self) -> str:
+        """The clause of UNLOAD and COPY. Settings allow no quote in a role."""
+        return "IAM_ROLE default" if self.role == "default" else f"IAM_ROLE '{self.role}'"
+
 
 def open_exchange(settings: RedshiftSettings, s3_client: Callable[[], Any] | None) -> Exchange | None:
     """The exchange of the settings, or None where there is no place on S3 or no role. Opens nothing yet."""

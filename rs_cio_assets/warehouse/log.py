@@ -19,7 +19,7 @@ import tenacity
 
 from rs_cio_assets.errors import MismatchError, RsCioError, WarehouseConflict, WarehouseForbidden, WarehouseRefused
 from rs_cio_assets.warehouse.connection import Session
-from rs_cio_assets.warehouse.exchange import Exchange
+from rs_cio_assets.warehouse.exchange import LOG, Exchange
 from rs_cio_assets.warehouse.log_schema import CHECK_RESULTS, DELIVERIES, REJECTIONS, SCHEMA, LogTable, has_relation
 
 BOUND_VALUES = 32_767  # of one statement: the wire counts them in 16 bits, and the driver with a sign
@@ -162,14 +162,15 @@ def _exchange(session: Session) -> Exchange | None:
 
 
 def _copy(session: Session, table: str, path: Path, exchange: Exchange) -> None:
-    """COPY of one Parquet file, which is removed from S3 whatever happens. Columns go by their order (copy-usage_notes, read
-    2026-11-23); not proven on a real cluster.
+    """COPY of one Parquet file, which is removed from S3 whatever happens.
+
+    Columns go by their order. Source: Redshift developer guide, "COPY from columnar data formats", read 2026-11-26; not proven on
+    a real cluster.
     """
-    key = f"log/{uuid4().hex}.parquet"
-    role = "default" if exchange.role == "default" else f"'{exchange.role}'"
+    key = f"{LOG}{uuid4().hex}.parquet"
     try:
         exchange.store.put_file(key, path)
-        session.run(f"COPY {table} FROM '{exchange.url}/{key}' IAM_ROLE {role} FORMAT AS PARQUET")
+        session.run(f"COPY {table} FROM '{exchange.url}/{key}' {exchange.iam_role} FORMAT AS PARQUET")
     except BaseException:
         with suppress(RsCioError):  # what went wrong first is what counts
             exchange.store.delete([key])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rs_cio_assets.errors import WarehouseRefused
 from rs_cio_assets.warehouse.connection import Session
+from rs_cio_assets.warehouse.views import create_schema
 
 SCHEMA = "cio_sync"
 
@@ -130,7 +131,7 @@ CHECK_RESULTS = LogTable(
 )
 TABLES = (DELIVERIES, REJECTIONS, SEGMENT_DIFFERENCES, CHECK_RESULTS)
 
-# In one statement all PERCENTILE_CONT and LISTAGG must have the same ORDER BY in Redshift (r_LISTAGG, read 2026-11-23).
+# In one statement all PERCENTILE_CONT and LISTAGG must have the same ORDER BY in Redshift (reference/redshift.md section 3).
 VIEWS = {
     "last_deliveries": """SELECT identifier, feed, business_key, delivered_at, run_id
 FROM (
@@ -200,7 +201,7 @@ def create_log(session: Session) -> Created:
 def create_table(session: Session, table: LogTable) -> list[str]:
     """Create *table*, and its schema, where it is missing; else add the columns it lacks. Commits; what was made, by name."""
     if not has_relation(session, table.name):
-        session.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        create_schema(session, SCHEMA)
         for statement in (table.create(), *table.comments()):
             session.run(statement)
         session.commit()

@@ -80,10 +80,9 @@ def unload_rows(
 def unload_statement(select: str, exchange: Exchange, place: str) -> str:
     """UNLOAD of *select* to *place* (ends in `/`) in the exchange. *select* holds quoted names and literals of our own only."""
     query = select.replace("\\", "\\\\")  # a backslash escapes within the query's literal
-    role = "default" if exchange.role == "default" else sql.literal(exchange.role)
     key = f" KMS_KEY_ID {sql.literal(exchange.kms_key_id)} ENCRYPTED" if exchange.kms_key_id else ""
     return (
-        f"UNLOAD ({sql.literal(query)}) TO {sql.literal(f'{exchange.url}/{place}')} IAM_ROLE {role} "
+        f"UNLOAD ({sql.literal(query)}) TO {sql.literal(f'{exchange.url}/{place}')} {exchange.iam_role} "
         f"FORMAT AS PARQUET MANIFEST VERBOSE MAXFILESIZE {exchange.file_mb} MB{key}"
     )
 

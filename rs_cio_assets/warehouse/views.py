@@ -71,19 +71,29 @@ def create_view(session: Session, feed: Feed) -> None:
 
     Raises: WarehouseRefused when the SQL or a grant is wrong; the earlier view then stays.
     """
-    # Asked first: to create a schema that is there may be refused, too, and whoever made it need not have given that right.
-    if not session.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %s", (feed.view_schema,)):
-        session.run(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(feed.view_schema)}")
+    create_schema(session, feed.view_schema)
     session.run(f"CREATE OR REPLACE VIEW {sql.view_name(feed)} AS\n{feed.sql.rstrip().rstrip(';')}\nWITH NO SCHEMA BINDING")
     session.commit()
+
+
+def create_schema(session: Session, name: str) -> None:
+    """Create the schema where it is missing.
+
+    Asked first: to create one that is there may be refused, too, and whoever made it need not have given that right.
+    """
+    if not session.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %s", (name,)):
+        session.run(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(name)}")
 
 
 def describe_view(session: Session, feed: Feed) -> tuple[ViewColumn, ...]:
     """The view's columns in its own order. Raises: WarehouseRefused when it is missing or may not be read."""
     described = session.describe(f"SELECT * FROM {sql.view_name(feed)} LIMIT 0")  # noqa: S608 - a quoted name
-    return tuple(
-        ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold"))) for name, oid in described
-    )
+    return tuple(column_of(name, oid) for name, oid in described)
+
+
+def column_of(name: str, oid: int) -> ViewColumn:
+    """A column as the driver describes it."""
+    return ViewColumn(name, *_TYPES.get(oid, (None, f"a type (oid {oid}) that feeds cannot hold")))
 
 
 def compare_columns(feed: Feed, columns: Sequence[ViewColumn]) -> ColumnDifference:

@@ -13,7 +13,7 @@ from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import advance_shop, ensure_shop
 from rs_cio_assets.settings import load_settings
 from rs_cio_assets.sync import days_between
-from rs_cio_assets_tests.both_ways import operations_by_way
+from rs_cio_assets_tests.both_ways import read_both_ways
 from rs_cio_assets_tests.pipeline import Pipeline, delivered, open_pipeline, query
 from rs_cio_assets_tests.s3_stand_in import ScriptedS3, unloading
 
@@ -69,13 +69,14 @@ def test_every_row_of_every_feed_and_day_is_in_customerio(synced: Pipeline):
     assert synced.counts()["did_not_take"] == 0
 
 
-def test_the_driver_gives_the_same_operations(synced: Pipeline):
-    """Both ways of reading end in the same bytes, operation by operation, for every feed."""
+def test_the_driver_gives_the_same_rows_and_operations(synced: Pipeline):
+    """Both ways of reading end in the same rows and in the same bytes, operation by operation, for every feed."""
     contract = load_contract()
     for feed in contract.enabled_feeds:
-        found = operations_by_way(synced.settings, contract, feed, DAYS)
-        assert found["unload"] == found["driver"]
-        assert found["driver"] or feed.name.startswith("subscription")
+        driver, unload = read_both_ways(synced.settings, contract, feed, DAYS, DAYS)
+        assert unload.rows.equals(driver.rows)
+        assert unload.operations == driver.operations
+        assert driver.operations or feed.name.startswith("subscription")
 
 
 def test_nobody_in_customerio_was_made_by_an_event(synced: Pipeline):

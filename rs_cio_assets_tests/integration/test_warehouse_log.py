@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,15 +18,14 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 from rs_cio_assets.cli import rs_cio
-from rs_cio_assets.errors import MismatchError, WarehouseConflict, WarehouseForbidden, WarehouseRefused
-from rs_cio_assets.settings import Settings
-from rs_cio_assets.store import LocalStore
+from rs_cio_assets.errors import MismatchError, WarehouseConflict, WarehouseForbidden, WarehouseRefused, WarehouseUnavailable
+from rs_cio_assets.settings import SANDBOX_ROLE, Settings
 from rs_cio_assets.warehouse import Session, Warehouse
 from rs_cio_assets.warehouse.differences import write_differences
-from rs_cio_assets.warehouse.exchange import Exchange
 from rs_cio_assets.warehouse.log import ATTEMPTS, BOUND_VALUES, write_day, write_deliveries
 from rs_cio_assets.warehouse.log_schema import DELIVERIES, REJECTIONS, TABLES, VIEWS, LogTable, create_log
 from rs_cio_assets_tests.pipeline import query, run_sql
+from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
 DAY, NEXT_DAY = "2026-11-20", "2026-11-21"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -376,37 +376,46 @@ def test_the_analyst_s_examples_work(log: Log):
     assert found == {None: 8 * 3_600.0, "below_minimum": 50.0}
 
 
-@pytest.mark.parametrize("has_failed", [False, True], ids=["copied", "refused"])
-def test_files_for_copy_leave_s3_whatever_happens(log: Log, has_failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The file is there while COPY runs, under the exchange's address and role, and gone afterwards, also after a failure."""
-    store = LocalStore(tmp_path / "exchange")
-    exchange = Exchange("s3://bucket/unload", "arn:aws:iam::000000000000:role/x", None, 64, store)
-    seen: list[str] = []
-    run = Session.run
+REFUSALS: dict[str, tuple[Callable[[ScriptedS3], None], type[Exception], str]] = {
+    "S3 refuses": (lambda s3: s3.refuse("get_object", 403, "AccessDenied"), WarehouseRefused, "AccessDenied"),
+    "S3 is busy": (lambda s3: s3.refuse("get_object", 503, "SlowDown"), WarehouseUnavailable, "SlowDown"),
+    "conflict": (lambda s3: s3.conflict(), WarehouseUnavailable, "1023"),
+}
 
-    def copying(self: Session, sql: str, values: Sequence[Any] = ()) -> None:
-        if not sql.startswith("COPY "):
-            run(self, sql, values)
-            return
-        (key,) = store.list("log/")
-        table = sql.split()[1]
-        assert sql == f"COPY {table} FROM 's3://bucket/unload/{key}' IAM_ROLE '{exchange.role}' FORMAT AS PARQUET"
-        seen.append(table)
-        if has_failed:
-            run(self, "SELECT 1 FROM absent_table")
-        rows = [tuple(row.values()) for row in pq.read_table(store.fetch(key, tmp_path)).to_pylist()]
-        marks = ", ".join([f"({', '.join(['%s'] * len(rows[0]))})"] * len(rows))
-        run(self, f"INSERT INTO {table} VALUES {marks}", [value for row in rows for value in row])
 
-    monkeypatch.setattr(Session, "run", copying)
-    with Warehouse(log.settings.redshift.model_copy(update={"read": "auto"})).session() as session:
-        session.exchange = exchange
-        files = log.file(DELIVERIES, [delivery(1), delivery(2)]), log.file(REJECTIONS, [])
-        if has_failed:
-            with pytest.raises(WarehouseRefused):
-                write_day(session, "orders", DAY, *files)
-        else:
-            assert write_day(session, "orders", DAY, *files).way == "COPY"
-    assert [name[:19] for name in seen] == ["cio_sync_deliveries"], "an empty file is not copied"
-    assert store.list("") == []
-    assert log.keys() == ([] if has_failed else [(DAY, "O1"), (DAY, "O2")])
+@pytest.fixture
+def copying(log: Log, s3: ScriptedS3) -> Iterator[Session]:
+    """A session that has a place on S3 of its own."""
+    place = {"read": "auto", "role": SANDBOX_ROLE, "unload_to": f"s3://rs-cio-sandbox/unload/{uuid4().hex}"}
+    with Warehouse(log.settings.redshift.model_copy(update=place), s3_client=lambda: s3.client).session() as session:
+        yield session
+
+
+def test_copy_writes_what_insert_writes_and_leaves_nothing_on_s3(log: Log, copying: Session):
+    """The same rows by either way, with nulls and times; the file is gone afterwards."""
+    files = log.file(DELIVERIES, [delivery(1), delivery(2)]), log.file(REJECTIONS, [])
+    whole = f"SELECT * FROM {DELIVERIES.full_name} ORDER BY row_key"
+    with Warehouse(log.settings.redshift).session() as session:
+        assert write_day(session, "orders", DAY, *files).way == "INSERT"
+    inserted = query(log.settings, whole)
+    assert write_day(copying, "orders", DAY, *files).way == "COPY"
+    assert query(log.settings, whole) == inserted
+    assert len(inserted) == 2
+    assert copying.exchange
+    assert copying.exchange.store.list("") == []
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_copy_that_fails_changes_nothing_and_leaves_nothing_on_s3(log: Log, copying: Session, s3: ScriptedS3, refusal: str):
+    """The log stays as it was; the next try writes it."""
+    plant, kind, words = REFUSALS[refusal]
+    files = log.file(DELIVERIES, [delivery(1), delivery(2)]), log.file(REJECTIONS, [])
+    plant(s3)
+    with pytest.raises(kind, match=words) as caught:
+        write_day(copying, "orders", DAY, *files)
+    assert getattr(caught.value, "next_step", "")
+    assert copying.exchange
+    assert copying.exchange.store.list("") == []
+    assert log.keys() == []
+    assert write_day(copying, "orders", DAY, *files).rows == 2
+    assert log.keys() == [(DAY, "O1"), (DAY, "O2")]

@@ -112,7 +112,9 @@ class CustomerioStandIn:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise ConfigurationError("the Customer.io stand-in did not start; its log names the reason")
+                raise ConfigurationError(
+                    "the Customer.io stand-in did not start", next_step="read its log, which names the reason"
+                )
             time.sleep(0.01)
         return self
 

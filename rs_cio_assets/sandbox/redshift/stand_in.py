@@ -134,7 +134,9 @@ def _query(port: int, database: str, sql: str) -> int:
             rows += kind == b"D"
             if kind == b"E":
                 text = body.replace(b"\0", b" ").decode(errors="replace")
-                raise ConfigurationError(f"the Redshift stand-in could not be prepared: {text}")
+                raise ConfigurationError(
+                    f"the Redshift stand-in could not be prepared: {text}", next_step="`make clean`, then start it again"
+                )
             if kind == b"Z":
                 return rows
 

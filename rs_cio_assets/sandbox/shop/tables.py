@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,7 +134,17 @@ class ShopTables:
 
 @contextmanager
 def open_tables(settings: RedshiftSettings) -> Iterator[ShopTables]:
-    """The shop's tables in the stand-in that *settings* name; made when there are none yet."""
+    """The shop's tables in the stand-in that *settings* name; made when there are none yet.
+
+    Raises: ConfigurationError when no stand-in answers there.
+    """
+    try:
+        socket.create_connection((settings.host, settings.port), timeout=settings.connect_timeout_s).close()
+    except OSError:
+        raise ConfigurationError(
+            f"no Redshift stand-in answers at {settings.host}:{settings.port}",
+            next_step="is `make demo` or `make dev` running? Start one, or name its port",
+        ) from None
     password = settings.password.get_secret_value() if settings.password else ""
     with redshift_connector.connect(
         host=settings.host,

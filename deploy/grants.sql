@@ -1,0 +1,4 @@
+-- The grants follow from the contract, so there is no copy of them here. They are printed by
+--   rs-cio grants
+-- with your production settings; an administrator runs what it prints, and runs it again after the contract has changed.
+-- The tables of the delivery log: rs-cio schema.
