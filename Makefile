@@ -67,7 +67,7 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff format -q .
 
 docs: $(INSTALLED) ## These pages as a site in build/docs; a broken link fails
-	@$(BIN)/mkdocs build --strict -q
+	@$(BIN)/mkdocs build --strict
 
 lock: $(INSTALLED) ## Write requirements.lock and the image's deploy/requirements.lock anew from pyproject.toml
 	@$(LOCK) --extra dev -o requirements.lock

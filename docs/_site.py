@@ -6,6 +6,7 @@ is no page keeps its text alone. A link to what is not there stays as it is, so 
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -33,7 +34,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
     def linked(match: re.Match[str]) -> str:
         text, target, heading = match[1], match[2], match[3] or ""
-        path = (source.parent / target).resolve()
+        path = Path(os.path.normpath(source.parent / target))
         if "://" in target or not path.exists():
             return match[0]
         if path.is_dir() and (path / "README.md").exists():

@@ -1,11 +1,8 @@
-"""What stands beside the numbers in Dagster's UI: what a check proves, what to do when it is red, and links to "
-"Customer.io's pages."""
+"""What stands beside the numbers in Dagster's UI: what a check proves, what to do when it is red, links to Customer.io's pages."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from dagster import AssetCheckResult, MetadataValue, UrlMetadataValue
+from dagster import AssetCheckResult, MetadataValue
 
 from rs_cio_assets.contract.lock import lock_of
 from rs_cio_assets.contract.models import Contract, Feed
@@ -22,21 +19,22 @@ def linked(result: AssetCheckResult, ui_url: str, kind: str, number: int) -> Ass
     """*result* with a link to the segment or campaign that it is about; as it is where *ui_url* does not say where pages are."""
     if not ui_url:
         return result
-    return result._replace(metadata={**result.metadata, "in Customer.io": _page(ui_url, kind, number)})
+    return result._replace(metadata={**result.metadata, "in Customer.io": MetadataValue.url(_page(ui_url, kind, number))})
 
 
-def customerio_links(feed: Feed, contract: Contract, ui_url: str) -> dict[str, Any]:
-    """Segments and journeys that use *feed*, as metadata of its asset: a link each, or the number where there is no *ui_url*."""
+def used_by(feed: Feed, contract: Contract, ui_url: str) -> str:
+    """A paragraph of Markdown: segments and journeys that use *feed*, linked where there is a *ui_url*. Empty where none does."""
     lock = lock_of(contract)
-    segments = {f"segment {name}": (SEGMENTS, s.segment_id) for name, s in lock.segments.items() if feed.name in s.uses}
-    journeys = {f"journey {name}": (CAMPAIGNS, j.campaign_id) for name, j in lock.journeys.items() if feed.name in j.uses}
-    return {
-        label: _page(ui_url, kind, number) if ui_url else f"{kind.removesuffix('s')} {number}"
-        for label, (kind, number) in (segments | journeys).items()
-    }
+    used = [(f"segment {name}", SEGMENTS, s.segment_id) for name, s in lock.segments.items() if feed.name in s.uses]
+    used += [(f"journey {name}", CAMPAIGNS, j.campaign_id) for name, j in lock.journeys.items() if feed.name in j.uses]
+    said = [
+        f"[{label}]({_page(ui_url, kind, number)})" if ui_url else f"{label} ({kind.removesuffix('s')} {number})"
+        for label, kind, number in used
+    ]
+    return f"**In Customer.io:** {', '.join(said)}.\n\n" if said else ""
 
 
-def _page(ui_url: str, kind: str, number: int) -> UrlMetadataValue:
+def _page(ui_url: str, kind: str, number: int) -> str:
     """Source: Customer.io publishes no form of these addresses; `/segments/<number>` and `/campaigns/<number>` under one base are
     what users' browsers show (public repositories, read 2026-11-26). Not proven on a real workspace."""
-    return MetadataValue.url(f"{ui_url.rstrip('/')}/{kind}/{number}")
+    return f"{ui_url.rstrip('/')}/{kind}/{number}"

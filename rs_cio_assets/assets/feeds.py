@@ -22,7 +22,7 @@ from dagster import (
     asset,
 )
 
-from rs_cio_assets.assets.about import check_description, customerio_links
+from rs_cio_assets.assets.about import check_description, used_by
 from rs_cio_assets.assets.deliveries import DeliveredDay, delivered_days
 from rs_cio_assets.assets.exports import materialized
 from rs_cio_assets.assets.failures import failing_clearly
@@ -74,13 +74,13 @@ def build_feed(
         partitions_def=daily,
         description=(
             f"One day's {what} (UTC), delivered to Customer.io and acknowledged. Only new or changed rows are sent; a second run "
-            f"of the same day sends nothing.\n\n{feed.description}"
+            f"of the same day sends nothing.\n\n{used_by(feed, contract, ui_url)}{feed.description}"
         ),
         group_name="customerio_feeds",
         kinds={"customerio", "api"},
         owners=[feed.owner],
         pool="customerio",
-        metadata={"dagster/column_schema": column_schema(feed), **customerio_links(feed, contract, ui_url)},
+        metadata={"dagster/column_schema": column_schema(feed)},
         check_specs=[
             AssetCheckSpec(
                 ROWS_CHECK,

@@ -332,7 +332,7 @@ def test_a_customer_can_be_looked_up_in_the_stand_in(shown: Shown, page: Page):
 def test_a_feed_and_its_campaign_lead_to_each_other(shown: Shown, page: Page):
     """From the feed's page to the campaign that it starts, in the stand-in, and from there to the journey's check in Dagster."""
     page.goto(f"{shown.dagster_url}/assets/customerio/feeds/checkout_started")
-    link = page.get_by_role("link", name=re.compile("campaigns/2$"))
+    link = page.get_by_role("link", name="journey cart_recovery", exact=True)
     expect(link).to_have_attribute("href", f"{shown.customerio_url.rstrip('/')}/campaigns/2", timeout=UI_TIMEOUT_MS)
     keep(page, "feed")
     page.goto(link.get_attribute("href") or "")

@@ -202,8 +202,7 @@ SENTENCE = re.compile(r"^[A-Z`][^\n]{25,}?[.:]( |\n|$)")
 
 
 def test_everything_says_in_sentences_what_it_is():
-    """Assets, jobs, schedules and sensors begin with a sentence; each asset has an owner (Dagster's others are beta), "
-    "kinds, a group."""
+    """Assets, jobs, schedules and sensors begin with a sentence; each asset has an owner, kinds and a group."""
     repository = DEFINITIONS.get_repository_def()
     jobs = [job for job in DEFINITIONS.resolve_all_job_defs() if job.name != "__ASSET_JOB"]
     told = {key.to_user_string(): GRAPH.get(key).description for key in GRAPH.get_all_asset_keys()}
@@ -224,17 +223,14 @@ def test_every_check_says_what_red_means_and_what_to_do():
 
 
 def test_a_feed_leads_to_its_segments_and_journeys_in_customerio():
-    """With the address of the workspace's pages a feed links each segment and campaign that uses it; without, it names the "
-    "number."""
-    base = "https://pages.example.com/workspaces/1/journeys"
-    expected = {"segment cart_recovery_audience": "segments/5", "journey cart_recovery": "campaigns/2"}
-    feed, daily = CONTRACT.feed("checkout_started"), daily_partitions(date(2026, 11, 1))
-    for url, page in ((f"{base}/", "{base}/{page}"), ("", "{plain}")):
-        metadata = build_feed(feed, CONTRACT, daily, ui_url=url).metadata_by_key[feed_key(feed.name)]
-        shown = {label: getattr(metadata[label], "value", metadata[label]) for label in expected}
-        assert shown == {
-            label: page.format(base=base, page=path, plain=path.replace("s/", " ")) for label, path in expected.items()
-        }
+    """With the address of the workspace's pages a feed links each segment and campaign that uses it; without, it numbers them."""
+    base, feed = "https://pages.example.com/journeys", CONTRACT.feed("checkout_started")
+    for url, said in (
+        (f"{base}/", f"[segment cart_recovery_audience]({base}/segments/5), [journey cart_recovery]({base}/campaigns/2)"),
+        ("", "segment cart_recovery_audience (segment 5), journey cart_recovery (campaign 2)"),
+    ):
+        built = build_feed(feed, CONTRACT, daily_partitions(date(2026, 11, 1)), ui_url=url)
+        assert f"\n\n**In Customer.io:** {said}.\n\n" in built.descriptions_by_key[feed_key(feed.name)]
 
 
 def test_without_a_canary_there_is_none():
