@@ -1,4 +1,4 @@
-"""What stands beside the numbers in Dagster's UI: what a check proves, what to do when it is red, links to Customer.io's pages."""
+"""What stands beside the numbers in Dagster's UI: what a check proves, what to do when it is red, links to Customer.io."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_a_page_of_what_is_not_there_says_so(customerio: CustomerioStandIn, path
 
 
 def test_pages_lead_back_to_the_feeds_and_checks_in_dagster(tmp_path: Path):
-    """Segments and campaigns of the contract lead to their checks, people and events to their feeds; without a UI nothing does."""
+    """Segments and campaigns of the contract lead to their checks, people and events to feeds; without a UI nothing does."""
     contract, ui = load_contract(), "http://ui.example"
     feeds = f"{ui}/assets/customerio/feeds"
     expected = {
