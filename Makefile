@@ -18,7 +18,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.tom
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev doctor advance test smoke bench reads costs overhead check audit format lock clean
+.PHONY: help docs demo dev doctor advance test smoke bench reads costs overhead check audit format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ audit: $(INSTALLED) ## Known holes in the locked versions; needs a registry and 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format -q .
+
+docs: $(INSTALLED) ## These pages as a site in build/docs; a broken link fails
+	@$(BIN)/mkdocs build --strict
 
 lock: $(INSTALLED) ## Write requirements.lock and the image's deploy/requirements.lock anew from pyproject.toml
 	@$(LOCK) --extra dev -o requirements.lock

@@ -176,15 +176,18 @@ def redshift(*, port: int, s3_port: int, data: Path) -> None:
 @sandbox_group.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=SANDBOX_CUSTOMERIO_PORT, show_default=True)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=SANDBOX_HOME / "customerio")
-def customerio(*, port: int, data: Path) -> None:
+@click.option("--dagster-url", metavar="URL", help="Dagster's UI: the pages then lead to the contract's feeds and checks there.")
+def customerio(*, port: int, data: Path, dagster_url: str | None) -> None:
     """The Customer.io stand-in, until Ctrl-C: Track API, the App API's read side, and a page to look people up.
 
     \b
     Example: rs-cio sandbox customerio --port 18080
     """
-    from rs_cio_assets.sandbox.customerio import serve  # noqa: PLC0415
+    from rs_cio_assets.contract import load_contract  # noqa: PLC0415
+    from rs_cio_assets.sandbox.customerio import serve, ways_back  # noqa: PLC0415
+    from rs_cio_assets.settings import load_settings  # noqa: PLC0415
 
-    serve(data, port)
+    serve(data, port, ways_back(load_contract(load_settings().contract), dagster_url) if dagster_url else None)
 
 
 @rs_cio.group()

@@ -49,7 +49,7 @@ def build_definitions(
     has_log = settings.redshift.delivery_log
     jobs = build_jobs(contract, checks, has_log=has_log)
     preflight = Preflight(settings, lambda: contract).require if settings.preflight else None
-    build_checked_feed = partial(build_feed, require_preflight=preflight)
+    build_checked_feed = partial(build_feed, require_preflight=preflight, ui_url=settings.customerio.ui_url)
     builders = (build_export, build_checked_feed, *((build_delivery_log,) if has_log else ()))
     by_day = [build(feed, contract, daily) for build in builders for feed in feeds]
     checked = [key for definition in (*by_day, *checks) for key in definition.check_keys]

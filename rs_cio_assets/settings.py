@@ -63,6 +63,7 @@ SANDBOX_DEFAULTS: Mapping[str, str] = {
     "CUSTOMERIO_TRACK_URL": f"http://127.0.0.1:{SANDBOX_CUSTOMERIO_PORT}",
     "CUSTOMERIO_MAX_REQUESTS_PER_S": "100",
     "CUSTOMERIO_APP_URL": f"http://127.0.0.1:{SANDBOX_CUSTOMERIO_PORT}",
+    "CUSTOMERIO_UI_URL": f"http://127.0.0.1:{SANDBOX_CUSTOMERIO_PORT}",
 }
 
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -175,6 +176,9 @@ class CustomerioSettings(_Settings):
     workspace_id: int | None = Field(default=None, description="The workspace that the keys must belong to; unset: any.")
     track_url: str = ""
     app_url: str = ""
+    ui_url: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="Of the workspace's pages, before /segments/<number>: for links."
+    )
     max_requests_per_s: float = Field(
         default=10, gt=0, le=1_000, description="Track API requests per second; 1,000 is Customer.io's own limit."
     )

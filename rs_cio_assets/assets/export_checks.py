@@ -10,6 +10,7 @@ from typing import Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, Failure, MetadataValue
 
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.metadata import records_table
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.delivery.database import open_database
@@ -62,10 +63,30 @@ class JudgedDay:
 def check_specs(feed: Feed, key: AssetKey) -> list[AssetCheckSpec]:
     """The checks of a feed's export: times are for events, values for feeds that declare some."""
     told = {
-        CONTRACT_CHECK: f"{feed.view} has the contract's definition, columns, types, names, keys, ceilings; no load's times.",
-        VOLUME_CHECK: "The day has about as many rows as the 28 days before, and columns keep to their max_distinct.",
-        TIMES_CHECK: f"{feed.time_column} is in UTC: not after {feed.loaded_at}, and not moved by whole hours.",
-        VALUES_CHECK: "Columns whose values the contract declares hold no others.",
+        CONTRACT_CHECK: check_description(
+            f"The view {feed.view} is what the contract says. Its definition, columns and types are the same, no two rows "
+            "share a "
+            "business key, nothing required is empty or over a ceiling, and times say when something happened, not when it was "
+            "loaded.",
+            red="a journey or segment would see something else than was agreed. The day stops, and nothing of it is sent.",
+            then="read the difference below; mend the view or the contract, run the job create_views, then the day again.",
+        ),
+        VOLUME_CHECK: check_description(
+            "The day has about as many rows as the 28 days before, and no column has more different values than it may.",
+            red="a load broke, or a join in the view multiplies rows. The day is delivered all the same.",
+            then="look at the loads of the tables behind the view, and at what changed in its SQL.",
+        ),
+        TIMES_CHECK: check_description(
+            f"The times in {feed.time_column} are UTC: not after {feed.loaded_at}, when the row was loaded, and not moved by "
+            "whole hours.",
+            red="local time is taken for UTC: journeys start at the wrong hour, or never.",
+            then="convert the time to UTC in the view's SQL, run the job create_views, then the day again.",
+        ),
+        VALUES_CHECK: check_description(
+            "Columns whose values the contract lists hold no others.",
+            red="the shop has new values that segments and journeys do not know. It warns, and stops nothing.",
+            then="add them to the contract's list once journeys know them, or mend the view.",
+        ),
     }
     return [AssetCheckSpec(n, asset=key, blocking=n == CONTRACT_CHECK, description=told[n]) for n in check_names(feed)]
 

@@ -63,8 +63,10 @@ def build_export(feed: Feed, contract: Contract, daily: DailyPartitionsDefinitio
         deps=[view_key(feed.name)],
         partitions_def=daily,
         description=(
-            f"One day's rows of {feed.view}, by {feed.time_column} in UTC, staged as Parquet with a manifest "
-            f"(files, rows, fingerprint, when read).\n\n{feed.description}"
+            f"One day's rows of the view {feed.view}, by {feed.time_column} in UTC, read out of Redshift and kept in the "
+            "store as "
+            "Parquet, with a manifest: which files, how many rows, a fingerprint of them, when they were read. Nothing is sent "
+            f"here.\n\n{feed.description}"
         ),
         group_name="redshift_exports",
         kinds={"redshift", "parquet"},

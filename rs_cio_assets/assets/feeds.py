@@ -22,6 +22,7 @@ from dagster import (
     asset,
 )
 
+from rs_cio_assets.assets.about import check_description, used_by
 from rs_cio_assets.assets.deliveries import DeliveredDay, delivered_days
 from rs_cio_assets.assets.exports import materialized
 from rs_cio_assets.assets.failures import failing_clearly
@@ -57,11 +58,12 @@ def build_feed(
     contract: Contract,
     daily: DailyPartitionsDefinition,
     require_preflight: Callable[[Warehouse, Store], None] | None = None,
+    ui_url: str = "",
 ) -> AssetsDefinition:
     """The asset `customerio/feeds/<feed>`, by day, with its two blocking checks.
 
     A run sends what the ledger does not hold: new rows, and people whose content changed. Run twice, it sends nothing. Before its
-    first row it asks *require_preflight*, where there is one.
+    first row it asks *require_preflight*, where there is one. *ui_url*: where Customer.io's pages are, for links to them.
     """
     key = feed_key(feed.name)
     what = f"{feed.event_name} events" if feed.kind is FeedKind.EVENT else _WHAT[feed.kind]
@@ -71,8 +73,8 @@ def build_feed(
         deps=[export_key(feed.name), *_earlier_feeds(feed, contract)],
         partitions_def=daily,
         description=(
-            f"One day's {what}, delivered to Customer.io and acknowledged. Only new or changed rows are sent; "
-            f"a second run of the same day sends nothing.\n\n{feed.description}"
+            f"One day's {what} (UTC), delivered to Customer.io and acknowledged. Only new or changed rows are sent; a second run "
+            f"of the same day sends nothing.\n\n{used_by(feed, contract, ui_url)}{feed.description}"
         ),
         group_name="customerio_feeds",
         kinds={"customerio", "api"},
@@ -84,13 +86,23 @@ def build_feed(
                 ROWS_CHECK,
                 asset=key,
                 blocking=True,
-                description="Rows exported = delivered + unchanged + amended + duplicates + held + superseded + rejected.",
+                description=check_description(
+                    "Every exported row has one outcome: rows exported = delivered + unchanged + amended + duplicates + held + "
+                    "superseded + rejected.",
+                    red="rows went missing. Nothing that depends on the day runs.",
+                    then="run the day again: what is delivered is not sent twice. Red again: keep the run's log, it is a "
+                    "fault here.",
+                ),
             ),
             AssetCheckSpec(
                 REJECTIONS_CHECK,
                 asset=key,
                 blocking=True,
-                description=f"At most {feed.max_rejected_share:.0%} of the day's rows were rejected.",
+                description=check_description(
+                    f"At most {feed.max_rejected_share:.0%} of the day's rows were rejected; it warns below that.",
+                    red="too many rows were not sent, each for a reason. Nothing that depends on the day runs.",
+                    then=f"read the reasons below, or `rs-cio rejections {feed.name}`; mend the view, then run the day again.",
+                ),
             ),
         ],
         output_required=False,

@@ -37,9 +37,10 @@ def build_log() -> AssetsDefinition:
     @asset(
         key=LOG_KEY,
         description=(
-            f"The schema {SCHEMA} in Redshift: what became of each row ({', '.join(table.name for table in TABLES)}), and views "
-            f"that answer the usual questions ({', '.join(VIEWS)}). Creates what is missing; who may not create can have a "
-            "DBA run what `rs-cio schema` prints."
+            f"The delivery log: the schema {SCHEMA} in Redshift, where analysts find what became of each row. Its tables are "
+            f"{', '.join(table.name for table in TABLES)}; its views answer the usual questions: {', '.join(VIEWS)}. Creates "
+            "what "
+            "is missing and changes nothing else. Where this user may not create tables, a DBA runs what `rs-cio schema` prints."
         ),
         group_name="redshift_deliveries",
         kinds={"redshift", "table"},
@@ -67,8 +68,9 @@ def build_delivery_log(feed: Feed, contract: Contract, daily: DailyPartitionsDef
         deps=[feed_key(feed.name), LOG_KEY],
         partitions_def=daily,
         description=(
-            f"What became of each row of one day, in {SCHEMA}.deliveries and {SCHEMA}.rejections: delivered, held, rejected, "
-            f"when, why, by which run. Replaces the day; running it again changes nothing.\n\n{feed.description}"
+            f"What became of each row of one day, back in Redshift for analysts to join on: {SCHEMA}.deliveries says whether it "
+            f"was delivered, held or rejected, when and by which run, {SCHEMA}.rejections why not. A run replaces its day; "
+            f"running it again changes nothing.\n\n{feed.description}"
         ),
         group_name="redshift_deliveries",
         kinds={"redshift", "table"},

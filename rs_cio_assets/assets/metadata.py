@@ -12,6 +12,17 @@ from rs_cio_assets.contract.models import Column, Feed
 from rs_cio_assets.delivery import DeliveryReport, LateArrivals, Preview
 from rs_cio_assets.store import Manifest
 
+# What each outcome of a row means, in the order of the sum that the check every_row_is_accounted_for makes.
+_OUTCOMES = {
+    "delivered": "sent in this run, and acknowledged by Customer.io",
+    "unchanged": "sent before with the same content",
+    "amended, not re-sent": "an event that was sent before and has changed since: Customer.io takes an event once",
+    "duplicates": "equal to another row with the same key",
+    HELD: "young enough to start a journey but not meant to, or waiting for its person: goes later by itself",
+    "superseded": "undone by a later day",
+    "rejected": "not sent, for a reason",
+}
+
 
 def column_schema(feed: Feed) -> TableSchema:
     """The contract's columns as Dagster shows them, in contract order."""
@@ -41,7 +52,6 @@ def export_metadata(manifest: Manifest) -> dict[str, Any]:
     """What was read from the warehouse for one day."""
     newest = manifest.fingerprint.latest_loaded_at
     return {
-        "dagster/partition_row_count": manifest.rows,
         "rows": manifest.rows,
         "size (bytes)": sum(file.size_bytes for file in manifest.files),
         "files": len(manifest.files),
@@ -49,21 +59,28 @@ def export_metadata(manifest: Manifest) -> dict[str, Any]:
         "newest loaded_at (UTC)": MetadataValue.timestamp(newest) if newest else MetadataValue.text("no rows"),
         "read at (UTC)": MetadataValue.timestamp(manifest.read_at),
         "read by": "UNLOAD to S3" if manifest.read_by == "unload" else "the driver, DECLARE and FETCH",
+        "dagster/partition_row_count": manifest.rows,
     }
 
 
 def delivery_metadata(report: DeliveryReport, manifest: Manifest, late: LateArrivals) -> dict[str, Any]:
     """What happened to one day's rows in Customer.io. Rows are counted once each; *late* ones stand among them."""
+    counts = (
+        report.delivered,
+        report.unchanged,
+        report.amended,
+        report.duplicates,
+        report.held,
+        report.superseded,
+        report.rejected,
+    )
+    outcomes = dict(zip(_OUTCOMES, counts, strict=True))
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": report.rows,
         "rows": report.rows,
-        "delivered": report.delivered,
-        "unchanged": report.unchanged,
-        "amended, not re-sent": report.amended,
-        "duplicates": report.duplicates,
-        HELD: report.held,
-        "superseded": report.superseded,
-        "rejected": report.rejected,
+        **outcomes,
+        "what became of the rows": records_table(
+            [{"outcome": name, "rows": rows, "meaning": _OUTCOMES[name]} for name, rows in outcomes.items()]
+        ),
         "young enough to start a campaign": report.could_trigger,
         "arrived late (rows)": late.rows,
         "people delivered first": report.people_first,
@@ -72,6 +89,7 @@ def delivery_metadata(report: DeliveryReport, manifest: Manifest, late: LateArri
         "pace (requests/s)": round(report.requests_per_s, 1),
         "duration (s)": round(report.seconds, 3),
         SOURCE: source_metadata(manifest),
+        "dagster/partition_row_count": report.rows,
     }
     if late.rows:
         metadata |= {"how late, median (h)": round(late.median_h, 2), "how late, largest (h)": round(late.largest_h, 2)}

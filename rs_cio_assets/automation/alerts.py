@@ -44,8 +44,10 @@ def build_alerts(
         name="alerts",
         minimum_interval_seconds=60,
         default_status=DefaultSensorStatus.RUNNING if settings.automation else DefaultSensorStatus.STOPPED,
-        description="Tells the log, and the webhook and Slack where they are set, what is wrong: failed runs and checks, "
-        "freshness, rejected rows, holds about to pass, rows near 72 h. Once each, again after a day, and when it is over.",
+        description="Says what is wrong, in the log of this sensor and, where they are set, to Slack and a webhook: a run or "
+        "check "
+        "failed, the warehouse's load is late, rows were rejected, held rows are about to become history. Each is told once, "
+        "again after a day, and when it is over. It starts nothing.",
     )
     def alerts(context: SensorEvaluationContext) -> SensorResult:
         now = datetime.now(UTC)

@@ -56,8 +56,9 @@ def build_check_results(checked: Iterable[AssetCheckKey]) -> AssetsDefinition:
     @asset(
         key=CHECK_RESULTS_KEY,
         deps=[LOG_KEY],
-        description=f"What checks said since the last time, in {SCHEMA}.check_results, and segment differences that the "
-        f"warehouse had not taken, in {SCHEMA}.segment_differences.",
+        description=f"Copies to Redshift what the checks said since the last time, in {SCHEMA}.check_results, so that analysts "
+        "can follow them over weeks. Differences between segments and the warehouse that could not be written before go to "
+        f"{SCHEMA}.segment_differences.",
         group_name="redshift_deliveries",
         kinds={"redshift", "table"},
         owners=["team:data"],

@@ -24,10 +24,10 @@ def build_housekeeping(*, staged_days: int, rejections_days: int) -> AssetsDefin
 
     @asset(
         key=HOUSEKEEPING_KEY,
-        description=f"Removes staged rows {staged_days} days after they were read, and rejections, segment differences and the "
-        f"last look at activities {rejections_days} days after they were last written; folds the ledgers of days that were not "
-        "touched for 30 days; removes what dead runs left of UNLOAD and COPY. "
-        "The ledger itself never goes: it is what keeps a second run from sending again.",
+        description="Removes personal data from the store when it is old enough: staged rows go "
+        f"{staged_days} days after they were read, rejected rows and segment differences {rejections_days} days after they were "
+        "last written, and so does what dead runs left behind. Ledgers of days that nobody touched for 30 days are folded into "
+        "one file each. The ledger itself never goes: it keeps a second run from sending again.",
         group_name="store",
         kinds={"parquet"},
         owners=["team:data"],

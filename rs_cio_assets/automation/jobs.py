@@ -50,7 +50,8 @@ def build_jobs(
         _job(
             SYNC_DAY,
             synced - AssetSelection.checks(*checks),
-            "Export one UTC day of every feed from Redshift and deliver it to Customer.io, people before events.",
+            "Export one UTC day of every feed from Redshift and deliver it to Customer.io, people before events. Choose days "
+            "with Materialize all; running a day again sends only what is new.",
         ),
         _job(
             READ_BACK,
@@ -60,26 +61,26 @@ def build_jobs(
         _job(
             CHECKS,
             AssetSelection.checks(*looking),
-            "Every check that stands on its own: delivery read back, identity, logic, segments, suppression, journeys, latency, "
-            "freshness.",
+            "Run every check that stands on its own and looks at many days at once: whether Customer.io holds what was sent, one "
+            "person is one profile, segments and journeys do what the contract says, and how late the data is. Sends nothing.",
         ),
     ]
     jobs.append(
         _job(
             READINESS,
             AssetSelection.assets(READINESS_KEY),
-            "Write the implementation checklist anew from what the checks said last.",
+            "Write the implementation checklist (asset readiness) anew from what the checks said last.",
         )
     )
     jobs.append(
         _job(
             HOUSEKEEPING,
             AssetSelection.assets(HOUSEKEEPING_KEY),
-            "Remove rows of people from the store that are old enough, and fold the ledgers of old days.",
+            "Remove personal data from the store that is old enough, and fold the ledgers of old days.",
         )
     )
     if has_log:
-        text = "Write to Redshift what checks said since the last time, and days whose log did not follow their delivery."
+        text = "Write to the delivery log in Redshift what checks said since the last time, and days that it lacks."
         jobs.append(_job(CATCH_UP_LOG, AssetSelection.assets(CHECK_RESULTS_KEY, UNLOGGED_KEY), text))
     if canaries := [check for check in checks if _names(check, CANARY_CHECK)]:
         text = "Send two made-up people to Customer.io, a buyer and a browser, look where they land, and remove both."

@@ -92,8 +92,10 @@ def build_late_data_sensor(
         job=next(job for job in jobs if job.name == SYNC_DAY),
         minimum_interval_seconds=settings.late_data_every_s,
         default_status=DefaultSensorStatus.RUNNING if settings.automation else DefaultSensorStatus.STOPPED,
-        description=f"Runs those of the last {settings.lateness_days} days whose rows in Redshift are not those delivered, "
-        "newest first: late rows, restated rows, days that no run delivered, held rows that are due. Only what is new is sent.",
+        description=f"Looks at the last {settings.lateness_days} days in Redshift and runs sync_day for those that are not as "
+        "they "
+        "were delivered, newest first: rows came late or changed, no run delivered them, or held rows are due. Only what is new "
+        "is sent.",
     )
     def late_data(context: SensorEvaluationContext, warehouse: ResourceParam[Warehouse]) -> SensorResult:
         now = datetime.now(UTC)

@@ -62,16 +62,26 @@ def build_schedules(
 
     schedules = [
         build_sync_daily(by_name[SYNC_DAY], settings.start_date, settings.sync_cron, status),
-        plain("checks_daily", CHECKS, settings.checks_cron, "All checks that stand on their own (RS_CIO_CHECKS_CRON)."),
-        plain("housekeeping_daily", HOUSEKEEPING, BEFORE_THE_SYNC, "Rows of people leave the store; old ledgers are folded."),
+        plain(
+            "checks_daily",
+            CHECKS,
+            settings.checks_cron,
+            "Runs the job checks every day. RS_CIO_CHECKS_CRON sets the time: after the sync.",
+        ),
+        plain(
+            "housekeeping_daily",
+            HOUSEKEEPING,
+            BEFORE_THE_SYNC,
+            "Runs the job housekeeping every night, before the sync.",
+        ),
     ]
     if today := build_sync_today(contract, by_name[SYNC_DAY], by_day, settings.start_date, status):
         schedules.append(today)
     if CANARY in by_name:
-        text = "The canary, every hour: a buyer must not qualify for cart recovery, a browser must."
+        text = "Runs the job canary every hour: a made-up buyer must not qualify for cart recovery, a browser must."
         schedules.append(plain("canary_hourly", CANARY, HOURLY, text))
     if CATCH_UP_LOG in by_name:
-        text = "What checks said goes to Redshift, and days whose log did not follow their delivery, every hour."
+        text = "Runs the job catch_up_log every hour: what checks said goes to Redshift, and days that the delivery log lacks."
         schedules.append(plain("catch_up_log_hourly", CATCH_UP_LOG, LATE_IN_THE_HOUR, text))
     return schedules
 
@@ -97,8 +107,8 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition], settings: Settin
         monitored_jobs=[by_name[SYNC_DAY]],
         request_job=by_name[CHECKS],
         default_status=DefaultSensorStatus.STOPPED,  # also where RS_CIO_AUTOMATION is on: it is in place of checks_daily
-        description="In place of checks_daily: runs them after sync_day of today or yesterday succeeded. Not after backfills, "
-        "whose days would ask Customer.io for the same things many times over, nor after the hourly sync of today.",
+        description="In place of checks_daily: runs the job checks after sync_day of today or yesterday succeeded. Not after "
+        "backfills, whose days would ask Customer.io for the same things many times over, nor after the hourly sync of today.",
     )
     def checks_after_sync(context: RunStatusSensorContext) -> RunRequest | SkipReason:
         return request_after(context.dagster_run.run_id, context.dagster_run.tags, datetime.now(UTC).date())
@@ -109,7 +119,7 @@ def build_sensors(jobs: Sequence[UnresolvedAssetJobDefinition], settings: Settin
         monitored_jobs=[by_name[CHECKS]],
         request_job=by_name[READINESS],
         default_status=status,
-        description="Writes the readiness checklist anew after every run of the job checks.",
+        description="Writes the implementation checklist (asset readiness) anew after every run of the job checks.",
     )
     def readiness_after_checks(context: RunStatusSensorContext) -> RunRequest:
         return RunRequest(run_key=context.dagster_run.run_id)

@@ -44,7 +44,8 @@ def build_sync_daily(
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=status,
-        description="Syncs yesterday (UTC), every feed, after the warehouse's load (RS_CIO_SYNC_CRON).",
+        description="Runs the job sync_day for yesterday (UTC), every feed. RS_CIO_SYNC_CRON sets the time: after the "
+        "warehouse's load.",
     )
     def sync_daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
@@ -78,8 +79,8 @@ def build_sync_today(
         cron_schedule=EVERY_HOUR,
         execution_timezone="UTC",
         default_status=status,
-        description="Syncs today, which is open, every hour; until 02:00 UTC yesterday too. Only new rows are sent. Feeds: "
-        f"{', '.join(feed.name for feed in feeds)}.",
+        description="Runs the job sync_day for today (UTC) every hour, and until 02:00 for yesterday too. Only new rows are "
+        f"sent. It takes the feeds that the contract marks is_intraday, and people: {', '.join(feed.name for feed in feeds)}.",
     )
     def sync_today(context: ScheduleEvaluationContext) -> list[RunRequest] | SkipReason:
         asked, left = [], []

@@ -34,8 +34,9 @@ def build_unlogged_days(contract: Contract, settings: Settings) -> AssetsDefinit
     @asset(
         key=UNLOGGED_KEY,
         deps=[LOG_KEY],
-        description="Logs days that were delivered and not logged since: a check had stopped them, or the warehouse was away. "
-        f"Today and the {settings.lateness_days} days before it, where their staged rows are still there.",
+        description="Finds days that were delivered but not logged in Redshift, because a check stopped them or the warehouse "
+        f"was away, and logs them. It looks at today and the {settings.lateness_days} days before it, as far as their staged "
+        "rows are still in the store.",
         group_name="redshift_deliveries",
         kinds={"redshift", "table"},
         owners=["team:data"],

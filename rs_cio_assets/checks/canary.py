@@ -7,6 +7,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.canaries import Flight, fly_canaries
 from rs_cio_assets.checks.results import bad, good, not_ready
@@ -44,10 +45,13 @@ def _build(journey: Journey, feed: Feed, audience: Segment, contract: Contract) 
     @asset_check(
         asset=feed_key(feed.name),
         name=f"canary_{journey.name}",
-        description=(
+        description=check_description(
             f"Sends two made-up people who each do {feed.event_name}, one of whom then buys, and looks whether only the other one"
-            f" is in {audience.name}. Both are marked is_canary, have no address, and are deleted in the end. Red means that "
-            f"{journey.name} would write to buyers, or to nobody.\n\n{journey.description}"
+            f" is in the segment {audience.name}. Both are marked is_canary, have no address, and are deleted in the end.",
+            red=f"the journey {journey.name} would write to buyers, or to nobody.",
+            then=f"pause the journey, compare the conditions of the segment {audience.name} with the contract's, and run this "
+            "again.",
+            about=journey.description,
         ),
         pool="customerio_app",
     )

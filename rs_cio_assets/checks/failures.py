@@ -16,6 +16,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.activities import CREATED, FAILED, SKIPPED, ActivitiesReport, keep_look, read_activities
 from rs_cio_assets.checks.results import bad, counted, good, hashed, not_ready
@@ -42,10 +43,11 @@ def build_failures_checks(contract: Contract) -> list[AssetChecksDefinition]:
     @asset_check(
         asset=feed_key(feed.name),
         name="customerio_refused_nothing_later",
-        description=(
-            "Reads Customer.io's activity log for what it accepted and did not apply (attributes, events), and for new profiles "
-            "of people whom no people feed delivered. Red means that journeys miss values or events, or that somebody's events "
-            "made a second profile. What is found stays red for 24 hours."
+        description=check_description(
+            "Reads Customer.io's activity log for attributes and events that it accepted and did not apply, and for new profiles "
+            "of people whom no people feed delivered. What is found stays red for 24 hours.",
+            red="journeys miss values or events, or somebody's events made a second profile.",
+            then="mend the values that the tables below name; find the source that makes profiles, and have it use the same id.",
         ),
         pool="customerio_app",
     )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, ResourceParam, asset_check
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.loads import newest_load
 from rs_cio_assets.checks.results import bad, good, not_ready
@@ -23,9 +24,11 @@ def _build(feed: Feed) -> AssetChecksDefinition:
     @asset_check(
         asset=feed_key(feed.name),
         name="fresh",
-        description=(
-            f"The newest {feed.loaded_at} in {feed.view} is at most {feed.freshness_hours} h old. Red: the warehouse's load has "
-            "stopped, and journeys wait for what it has not brought."
+        description=check_description(
+            f"The newest row in {feed.view} was loaded at most {feed.freshness_hours} h ago (its {feed.loaded_at}).",
+            red="the warehouse's load has stopped, and journeys wait for what it has not brought.",
+            then="ask whoever runs the load of the tables behind the view. The sensor late_data, where it is on, syncs the days "
+            "that come late.",
         ),
         pool="redshift",
     )

@@ -11,6 +11,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.identities import FeedIds, IdentityReport, Questions, compare_identities
 from rs_cio_assets.checks.read_back import last_days
@@ -42,10 +43,13 @@ def build_identity_checks(contract: Contract) -> list[AssetChecksDefinition]:
     @asset_check(
         asset=feed_key(feed.name),
         name="identities_agree",
-        description=(
-            "Looks for people who share an email, identifiers of the wrong shape, events of people who are in no people view, "
-            "guests who still have a profile beside the customer they became, and changed emails that Customer.io did not take. "
-            "Red means that somebody is two people, or none, to your journeys."
+        description=check_description(
+            "One person has one profile. Looks for people who share an email, identifiers of the wrong shape, events of people "
+            "who are in no people view, guests who still have a profile beside the customer they became, and changed emails that "
+            "Customer.io did not take.",
+            red="somebody is two people, or nobody, to your journeys: messages go twice, or suppression misses.",
+            then="follow the next step below for the kind that was found: merge the profiles, or mend the view that names "
+            "people.",
         ),
         pool="customerio_app",
     )

@@ -12,6 +12,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import CAMPAIGNS, check_description, linked
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.campaigns import campaign_problem, name_of
 from rs_cio_assets.checks.evidence import FAULTS, HAVE_FIRED, LIVE, Evidence, Span, What, feed_behind
@@ -67,9 +68,12 @@ def _build(journey: Journey, feed: Feed, contract: Contract) -> AssetChecksDefin
     @asset_check(
         asset=feed_key(feed.name),
         name=f"journey_{journey.name}_fires",
-        description=(
-            f"Compares what should have started the journey {journey.name} with the messages of campaign {journey.campaign_id}. "
-            "Red: the campaign is off or listens to something else, or people got no message, a late one, or two."
+        description=check_description(
+            f"Compares what should have started the journey {journey.name} with the messages that campaign {journey.campaign_id} "
+            "made in Customer.io: each person one, in time, and none for history.",
+            red="the campaign is off or listens to something else, or people got no message, a late one, or two.",
+            then="look the examples below up in Customer.io, and correct the campaign's trigger, filter or wait.",
+            about=journey.description,
         ),
         pool="customerio_app",
     )
@@ -87,7 +91,8 @@ def _build(journey: Journey, feed: Feed, contract: Contract) -> AssetChecksDefin
             evidence = look_at_journey(journey, feed, contract, campaign, sources, span) if campaign else Evidence()
             requests = app.requests
         context.log.info("%s: %d messages, %d deliveries looked at", journey.name, evidence.messages, sum(evidence.rows.values()))
-        return journey_result(journey, feed, contract, campaign, evidence, span, requests)
+        said = journey_result(journey, feed, contract, campaign, evidence, span, requests)
+        return linked(said, customerio.ui_url, CAMPAIGNS, journey.campaign_id)
 
     return fires
 

@@ -9,6 +9,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.recomputed import recompute
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
@@ -29,8 +30,17 @@ def build_logic_checks(contract: Contract) -> list[AssetChecksDefinition]:
     return [_logic_check(logic, enabled[logic.feed]) for logic in contract.logic if logic.feed in enabled]
 
 
+def _description(logic: Logic) -> str:
+    return check_description(
+        f"Works out by other means, from the shop's own tables, what the feed {logic.feed} says. {logic.description}",
+        red="a number that segments and journeys rely on is not what the shop's own tables say.",
+        then="compare the view's SQL with the query of the contract's logic/ folder, for the people of the table below; mend "
+        "the view, then run its days again.",
+    )
+
+
 def _logic_check(logic: Logic, feed: Feed) -> AssetChecksDefinition:
-    @asset_check(asset=feed_key(feed.name), name=f"logic_{logic.name}", description=logic.description, pool="redshift")
+    @asset_check(asset=feed_key(feed.name), name=f"logic_{logic.name}", description=_description(logic), pool="redshift")
     def recomputed(
         context: AssetCheckExecutionContext, config: LogicConfig, warehouse: ResourceParam[Warehouse]
     ) -> AssetCheckResult:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.deliveries import DeliveredDay, delivered_days, first_delivered_day, has_changed
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.results import bad, counted, good, warned
@@ -25,9 +26,10 @@ def _build(feed: Feed, lateness_days: int) -> AssetChecksDefinition:
     @asset_check(
         asset=feed_key(feed.name),
         name="older_days_are_as_delivered",
-        description=(
-            f"No day older than the {lateness_days} that the sensor late_data looks at has got rows since it was delivered. "
-            "Red: rows came later than anybody expected, and nothing sends them by itself."
+        description=check_description(
+            f"No day older than the {lateness_days} that the sensor late_data looks at has got rows since it was delivered.",
+            red="rows came later than anybody expected, and nothing sends them by itself.",
+            then="backfill the days that are named below; where that happens often, raise RS_CIO_LATENESS_DAYS.",
         ),
         pool="redshift",
     )

@@ -22,6 +22,7 @@ from dagster import (
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.delivered import keep_delivered
 from rs_cio_assets.checks.held import HeldReport, compare_with_customerio
@@ -50,9 +51,12 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
     @asset_check(
         asset=feed_key(feed.name),
         name="customerio_holds_what_was_sent",
-        description=(
+        description=check_description(
             f"Asks Customer.io for a sample of the people in this feed (or all of them) and compares their {what} with the rows "
-            "that were exported. Red means that a journey or segment would see something else than the warehouse says."
+            "that were exported.",
+            red="a journey or segment sees something else than the warehouse says.",
+            then="read which columns differ below: another source may write them, or Customer.io did not take them. Do not "
+            "launch before it is green.",
         ),
         pool="customerio_app",
     )

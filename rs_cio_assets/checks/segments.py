@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import SEGMENTS, check_description, linked
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.membership import Parity, compare_segment, has_delivered_people
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
@@ -36,9 +37,13 @@ def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDef
     @asset_check(
         asset=feed_key(people.name),
         name=f"segment_{segment.name}",
-        description=(
-            f"Compares everybody in Customer.io's segment {segment.segment_id} with the people who belong in it by the warehouse."
-            f" Red means that a journey would reach people whom it should not reach, or miss some.\n\n{segment.description}"
+        description=check_description(
+            f"Compares everybody in Customer.io's segment {segment.segment_id} with the people who belong in it by the "
+            "warehouse.",
+            red="a journey would reach people whom it should not reach, or miss some.",
+            then="compare the segment's conditions in Customer.io with the words below; the people who differ are in "
+            f"{DIFFERENCES}.",
+            about=segment.description,
         ),
         pool="customerio_app",
     )
@@ -58,7 +63,8 @@ def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDef
             table = _keep_differences(segment, around, differences)
             requests = app.requests
         context.log.info("%s: %d members, %d expected; differences: %s", segment.name, parity.members, parity.expected, table)
-        return _result(segment, parity, requests, table)
+        said = _result(segment, parity, requests, table)
+        return linked(said, customerio.ui_url, SEGMENTS, segment.segment_id)
 
     return compare
 

@@ -6,6 +6,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDef
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.checks.membership import Reached, find_reached
 from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.checks.returned import Returned, find_returned
@@ -48,9 +49,13 @@ def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Co
     @asset_check(
         asset=feed_key(feed.name),
         name=f"{journey.name}_reaches_nobody_it_must_not",
-        description=(
-            f"Looks among all of {audience.name} for people whom {journey.name} must never reach, by the warehouse's tables."
-            f" Red means that the journey would write to them.\n\n{journey.description}"
+        description=check_description(
+            f"Looks in the whole segment {audience.name} for people whom the journey {journey.name} must never reach, by the "
+            "warehouse's tables.",
+            red="the journey would write to them.",
+            then="pause the journey until it is green; compare the segment's conditions with the contract's, and look up the "
+            "people of the table below.",
+            about=journey.description,
         ),
         pool="customerio_app",
     )
@@ -123,9 +128,10 @@ def _build_gone(people: Feed, contract: Contract) -> AssetChecksDefinition:
     @asset_check(
         asset=feed_key(people.name),
         name=WHO_LEFT_STAYS_GONE,
-        description=(
-            "Asks Customer.io for everybody who asked to be deleted or blocked, newest first. Red means that some of them have a "
-            "profile again: another source made it, or the deletion never arrived."
+        description=check_description(
+            "Asks Customer.io for everybody who asked to be deleted or blocked, newest first: none of them has a profile.",
+            red="some of them have one again: another source made it, or the deletion never arrived.",
+            then="find the source that makes them anew and stop it, then run their day of the feed again.",
         ),
         pool="customerio_app",
     )

@@ -11,6 +11,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, Config, ResourcePar
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
+from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.metadata import records_table
 from rs_cio_assets.checks.evidence import feed_behind
@@ -45,8 +46,11 @@ def _build_latency(feed: Feed, contract: Contract) -> AssetChecksDefinition:
     @asset_check(
         asset=feed_key(feed.name),
         name="latency",
-        description="Measures how long rows take from what happened to the warehouse, and from there to Customer.io. Green "
-        "however long that is: what is too slow is for each journey's promise.",
+        description=check_description(
+            "Measures how long rows take from what happened to the warehouse, and from there to Customer.io, by hour of the day.",
+            red="never, however long it is: what is too slow, each journey's promise says.",
+            then="read the table before you promise a marketer a time.",
+        ),
         pool="redshift",
     )
     def latency(config: TimingConfig, store: ResourceParam[Store]) -> AssetCheckResult:
@@ -61,9 +65,12 @@ def _build_promise(journey: Journey, feed: Feed, contract: Contract) -> AssetChe
     @asset_check(
         asset=feed_key(feed.name),
         name=f"journey_{journey.name}_keeps_its_promise",
-        description=(
-            f"The journey {journey.name} promises to start within {in_words(60 * journey.starts_within_hours)}. Red: what starts "
-            "it reaches Customer.io later than that."
+        description=check_description(
+            f"The journey {journey.name} promises to start within {in_words(60 * journey.starts_within_hours)}, and 95 of 100 "
+            "rows that start it are in Customer.io sooner.",
+            red="what starts it reaches Customer.io later than that.",
+            then="sync more often, or promise less (starts_within_hours); start what must be quicker from real-time tracking.",
+            about=journey.description,
         ),
         pool="redshift",
     )

@@ -24,9 +24,6 @@ from rs_cio_assets.sandbox.processes import (
 )
 from rs_cio_assets.settings import Settings, environment, load_settings
 
-# Opens the graph with every group unfolded; the form of the parameter is that of the UI's own links.
-_ALL_GROUPS = ",".join(f"global@global:{group}" for group in ("redshift_views", "redshift_exports", "customerio_feeds"))
-
 
 @dataclass(frozen=True)
 class Ports:
@@ -86,6 +83,8 @@ def sandbox(
             "RS_CIO_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.s3}",
             "CUSTOMERIO_TRACK_URL": f"http://127.0.0.1:{ports.customerio}",
             "CUSTOMERIO_APP_URL": f"http://127.0.0.1:{ports.customerio}",
+            "CUSTOMERIO_UI_URL": f"http://127.0.0.1:{ports.customerio}",
+            "RS_CIO_UI_URL": f"http://127.0.0.1:{ports.dagster}",
             "DAGSTER_HOME": str(dagster_home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             **({"RS_CIO_CONTRACT": str(contract.resolve())} if contract else {}),
@@ -105,7 +104,11 @@ def sandbox(
                     [*_stand_in("redshift", ports.redshift, home), "--s3-port", str(ports.s3)],
                     "redshift.log",
                 ),
-                ("the Customer.io stand-in", _stand_in("customerio", ports.customerio, home), "customerio.log"),
+                (
+                    "the Customer.io stand-in",
+                    [*_stand_in("customerio", ports.customerio, home), "--dagster-url", f"http://127.0.0.1:{ports.dagster}"],
+                    "customerio.log",
+                ),
                 ("the Dagster UI", _dagster_dev(ports.dagster), "dagster.log"),
             )
         ]
@@ -150,7 +153,7 @@ def wait_for_ui(running: Sandbox, console: Console) -> None:
     """Wait until the Dagster UI answers, and say where it and the stand-in's page are."""
     with console.status("waiting for the Dagster UI"):
         running.processes[-1].wait_until(lambda: answers_http(f"{running.dagster_url}/server_info"))
-    console.print(f"Dagster UI        {running.dagster_url}/asset-groups?expanded={_ALL_GROUPS}")
+    console.print(f"Dagster UI        {running.dagster_url}/asset-groups")
     console.print(f"Customer.io page  {running.settings.customerio.app_url}/")
 
 

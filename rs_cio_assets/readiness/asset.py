@@ -31,9 +31,9 @@ def build_readiness(contract: Contract, checks: Sequence[AssetCheckKey], *, lock
     @asset(
         key=READINESS_KEY,
         deps=[feed_key(feed.name) for feed in contract.enabled_feeds],
-        description="The implementation checklist, line by line: identifier, taxonomy, attributes, views, backfill window, three "
-        "segments, two journeys, suppression; each with the checks that prove it and when they ran. A marketer may wire journeys "
-        "when every line is ready. `rs-cio report` writes it as Markdown or HTML.",
+        description="The guide's implementation checklist as one table. Each line says whether it is ready, by which checks, "
+        "when they ran, and what to do next where it is not. When every line is ready, a marketer may wire journeys. "
+        "`rs-cio report` writes the same as a page.",
         group_name="readiness",
         kinds={"table"},
         owners=["team:retention"],
@@ -45,11 +45,11 @@ def build_readiness(contract: Contract, checks: Sequence[AssetCheckKey], *, lock
         by_state = {state: sum(line.state is state for line in lines) for state in State}
         table: list[dict[str, str | int | float]] = [
             {
-                "checklist": line.item,
                 "state": line.state.value,
+                "checklist": line.item,
+                "next step": line.next_step,
                 "evidence": line.evidence,
                 "checked (UTC)": f"{line.oldest:%Y-%m-%d %H:%M}" if line.oldest else "never",
-                "next step": line.next_step,
             }
             for line in lines
         ]

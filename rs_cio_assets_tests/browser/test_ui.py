@@ -31,6 +31,7 @@ DAY = (TODAY - timedelta(days=2)).isoformat()
 UI_TIMEOUT_MS = 20_000
 FORTNIGHT_TIMEOUT_MS = 900_000  # fourteen runs, two at a time, on a machine that does other things too
 BACKFILL_TIMEOUT_MS = 180_000  # the daemon looks at backfills twice a minute
+GROUPS = ("redshift_views", "redshift_exports", "customerio_feeds", "redshift_deliveries")
 ZOOM_STEPS = 6  # the whole graph at once: what is out of sight is not drawn
 
 pytestmark = [
@@ -116,15 +117,17 @@ def launch(shown: Shown, tags: Mapping[str, str], **config: Any) -> str:
 
 
 def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
-    """Every view, export and feed of the contract stands in the graph, in three groups."""
+    """The groups stand in a row, from the views to the log; unfolded, every asset of every feed of the contract is there."""
     page.goto(shown.graph_url)
-    for group in ("redshift_views", "redshift_exports", "customerio_feeds"):
+    for group in GROUPS:
         expect(page.get_by_text(group).first).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "graph-groups")
+    page.goto(f"{shown.graph_url}?expanded={','.join(f'global@global:{group}' for group in GROUPS)}")
     for _ in range(ZOOM_STEPS):
         page.get_by_role("button", name="zoom_out").click()
     for feed in load_contract().enabled_feeds:
         label = re.compile(f"^({feed.name}|{feed.name[:4]}.*….*{feed.name[-5:]})$")  # the UI shortens long names
-        expect(page.get_by_text(label)).to_have_count(3, timeout=UI_TIMEOUT_MS)
+        expect(page.get_by_text(label)).to_have_count(len(GROUPS), timeout=UI_TIMEOUT_MS)
     keep(page, "graph")
 
 
@@ -184,6 +187,20 @@ def test_schedules_and_sensors_can_be_found(shown: Shown, page: Page):
     for name in ("checks_daily", "canary_hourly", "checks_after_sync", "readiness_after_checks", "late_data"):
         expect(visible(page, name)).to_be_visible(timeout=UI_TIMEOUT_MS)
     keep(page, "automation")
+
+
+def test_late_data_is_turned_on_looks_and_is_turned_off(shown: Shown, page: Page):
+    """A click starts the sensor, the daemon has it look once and says how many runs it asked for, a click stops it."""
+    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/sensors/late_data")
+    switch = page.locator("input[type=checkbox]").first  # drawn by CSS: the box itself is out of sight
+    expect(switch).not_to_be_checked(timeout=UI_TIMEOUT_MS)
+    expect(visible(page, "Sensor has never run")).to_be_visible()
+    switch.dispatch_event("click")
+    expect(switch).to_be_checked(timeout=UI_TIMEOUT_MS)
+    expect(visible(page, re.compile(r"^\d+ runs? requested$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    keep(page, "late-data-on")
+    switch.dispatch_event("click")
+    expect(switch).not_to_be_checked(timeout=UI_TIMEOUT_MS)
 
 
 def test_a_day_materialized_by_hand_sends_nothing_again(shown: Shown, page: Page):
@@ -311,3 +328,17 @@ def test_a_customer_can_be_looked_up_in_the_stand_in(shown: Shown, page: Page):
     for text in ("lifetime_value", "vip_tier", "Order Completed", "order_total"):
         expect(page.get_by_text(text).first).to_be_visible()
     keep(page, "customerio-person")
+
+
+def test_a_feed_and_its_campaign_lead_to_each_other(shown: Shown, page: Page):
+    """From the feed's page to the campaign that it starts, in the stand-in, and from there to the journey's check in Dagster."""
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/checkout_started")
+    link = page.get_by_role("link", name="journey cart_recovery", exact=True)
+    expect(link).to_have_attribute("href", f"{shown.customerio_url.rstrip('/')}/campaigns/2", timeout=UI_TIMEOUT_MS)
+    keep(page, "feed")
+    page.goto(link.get_attribute("href") or "")
+    expect(page.get_by_role("heading", name="Cart recovery")).to_be_visible()
+    keep(page, "customerio-campaign")
+    page.get_by_role("link", name=re.compile("check in Dagster")).click()
+    expect(visible(page, re.compile("What to do:"))).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "check-of-a-journey")

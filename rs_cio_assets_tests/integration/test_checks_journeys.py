@@ -126,19 +126,20 @@ def world(redshift: RedshiftStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def numbers(evaluation: AssetCheckEvaluation) -> dict[str, Any]:
-    """The numbers that are not 0 or absent, without durations and requests."""
-    every = {label: value.value for label, value in evaluation.metadata.items() if label != SAMPLES}
+    """The numbers that are not 0 or absent, without durations, requests and the link."""
+    every = {label: value.value for label, value in evaluation.metadata.items() if label not in {SAMPLES, "in Customer.io"}}
     return {label: value for label, value in every.items() if value and "(min)" not in label and "request" not in label}
 
 
 def test_all_fired(world: World):
-    """A delivery that is due has its message: green, with the time from the acknowledgement to it."""
+    """A delivery that is due has its message: green, with the time from the acknowledgement to it, and a link to the campaign."""
     world.order(1, 6 * HOUR, 5 * HOUR)
     world.order(2, HOUR, HOUR / 2)
     found = world.evaluation()
     assert found.passed, found.description
     assert numbers(found) == {"expected live": 2, "fired": 1, "not due yet": 1, "messages": 1}
     assert found.metadata["acknowledged to message, median (min)"].value == pytest.approx(60, abs=1)
+    assert str(found.metadata["in Customer.io"].value).endswith("/campaigns/1")
 
 
 @pytest.mark.parametrize(

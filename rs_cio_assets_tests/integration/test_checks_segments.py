@@ -84,12 +84,13 @@ def run(shop: Shop, contract: Contract | None = None) -> Checked:
 
 
 def test_a_segment_that_holds_whom_it_should_is_good(synced: Shop):
-    """Full membership equals the SQL: good, with the numbers that plot; the table of differences is empty."""
+    """Full membership equals the SQL: good, with the numbers that plot and a link; the table of differences is empty."""
     found = run(synced)
     assert found.verdict(CHECK) == "good", found
     assert found.text(CHECK) == "Segment 1 (loyal) has 3 members, the warehouse expects 3; 0 differ (0 tolerated)."
     numbers = found.numbers(CHECK)
-    assert list(numbers) == LABELS
+    assert list(numbers) == [*LABELS, "in Customer.io"]
+    assert str(numbers["in Customer.io"]).endswith("/segments/1")
     assert (numbers["members"], numbers["expected"], numbers["App API requests"]) == (3, 3, 3)
     assert query(synced.settings, "SELECT count(*) FROM cio_sync.segment_differences WHERE segment = 'loyal'") == [(0,)]
 

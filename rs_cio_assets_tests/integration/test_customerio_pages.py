@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rs_cio_assets.sandbox.customerio import CustomerioStandIn
+from rs_cio_assets.contract import load_contract
+from rs_cio_assets.sandbox.customerio import CustomerioStandIn, ways_back
 from rs_cio_assets.sandbox.processes import ManagedProcess, accepts_connections, command_line
 from rs_cio_assets_tests.customerio_desk import HOUR_S, VIP, Desk, ulid
 from rs_cio_assets_tests.customerio_http import CustomerioHttp, act, event, identify
@@ -150,3 +151,24 @@ def test_a_page_of_what_is_not_there_says_so(customerio: CustomerioStandIn, path
     with CustomerioHttp(customerio.url) as cio:
         answer = cio.http.get(path)
         assert (answer.status_code, "There is no such" in answer.text) == (200, True)
+
+
+def test_pages_lead_back_to_the_feeds_and_checks_in_dagster(tmp_path: Path):
+    """Segments and campaigns of the contract lead to their checks, people and events to feeds; without a UI nothing does."""
+    contract, ui = load_contract(), "http://ui.example"
+    feeds = f"{ui}/assets/customerio/feeds"
+    expected = {
+        "/segments/1": f"{feeds}/people?view=checks&amp;checkDetail=segment_repeat_buyers",
+        "/campaigns/2": f"{feeds}/checkout_started?view=checks&amp;checkDetail=journey_cart_recovery_fires",
+        "/people/ada": f"{feeds}/people",
+        "/events?name=Order%20Completed": f"{feeds}/order_completed",
+        "/": f"{feeds}/order_completed",
+    }
+    for back in (ways_back(contract, ui), None):
+        with CustomerioStandIn(tmp_path, app_requests_per_s=None, back=back) as stand_in, CustomerioHttp(stand_in.url) as cio:
+            cio.send(identify("ada"), event("ada", "Order Completed", id=ULID % 30))
+            cio.http.put("/sandbox/segments/1", json={"name": "Repeat buyers", "condition": VIP}).raise_for_status()
+            campaign = {"name": "Cart", "state": "running", "event_name": "Checkout Started"}
+            cio.http.put("/sandbox/campaigns/2", json=campaign).raise_for_status()
+            for path, link in expected.items():
+                assert (f'href="{link}"' in cio.http.get(path).text) is (back is not None), path

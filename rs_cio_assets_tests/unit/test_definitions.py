@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,17 @@ import time_machine
 from click.testing import CliRunner
 from dagster import AssetCheckKey, AssetKey, Definitions
 
-from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY, UNLOGGED_KEY, delivery_log_key, export_key, feed_key, view_key
+from rs_cio_assets.assets import (
+    CHECK_RESULTS_KEY,
+    LOG_KEY,
+    UNLOGGED_KEY,
+    build_feed,
+    daily_partitions,
+    delivery_log_key,
+    export_key,
+    feed_key,
+    view_key,
+)
 from rs_cio_assets.automation import (
     CANARY,
     CATCH_UP_LOG,
@@ -186,6 +196,41 @@ def test_every_job_runs_in_one_process_and_has_its_assets():
     assert checks[CHECKS_JOB] == {READ_BACK_CHECK, *standing} - checks[CANARY]
     assert jobs[SYNC_DAY].partitions_def is GRAPH.get(feed_key("people")).partitions_def
     assert {jobs[name].partitions_def for name in (READ_BACK, CHECKS_JOB, CANARY)} == {None}
+
+
+SENTENCE = re.compile(r"^[A-Z`][^\n]{25,}?[.:]( |\n|$)")
+
+
+def test_everything_says_in_sentences_what_it_is():
+    """Assets, jobs, schedules and sensors begin with a sentence; each asset has an owner, kinds and a group."""
+    repository = DEFINITIONS.get_repository_def()
+    jobs = [job for job in DEFINITIONS.resolve_all_job_defs() if job.name != "__ASSET_JOB"]
+    told = {key.to_user_string(): GRAPH.get(key).description for key in GRAPH.get_all_asset_keys()}
+    told |= {found.name: found.description for found in (*jobs, *repository.schedule_defs, *repository.sensor_defs)}
+    assert [name for name, text in told.items() if not SENTENCE.search(text or "")] == []
+    nodes = [GRAPH.get(key) for key in GRAPH.get_all_asset_keys()]
+    assert [node.key for node in nodes if not (node.owners and node.kinds) or node.group_name == "default"] == []
+
+
+def test_every_check_says_what_red_means_and_what_to_do():
+    """Under *About*, each check has a sentence of what it proves, what red means, and the way on."""
+    told = {key.name: GRAPH.get_check_spec(key).description or "" for key in GRAPH.asset_check_keys}
+    assert [name for name, text in told.items() if not SENTENCE.search(text)] == []
+    steps = {
+        name: re.findall(r"^\*\*(Red|What to do):\*\* ([a-z][^\n]{15,}\.)$", text, re.MULTILINE) for name, text in told.items()
+    }
+    assert {name for name, parts in steps.items() if [label for label, _ in parts] != ["Red", "What to do"]} == set()
+
+
+def test_a_feed_leads_to_its_segments_and_journeys_in_customerio():
+    """With the address of the workspace's pages a feed links each segment and campaign that uses it; without, it numbers them."""
+    base, feed = "https://pages.example.com/journeys", CONTRACT.feed("checkout_started")
+    for url, said in (
+        (f"{base}/", f"[segment cart_recovery_audience]({base}/segments/5), [journey cart_recovery]({base}/campaigns/2)"),
+        ("", "segment cart_recovery_audience (segment 5), journey cart_recovery (campaign 2)"),
+    ):
+        built = build_feed(feed, CONTRACT, daily_partitions(date(2026, 11, 1)), ui_url=url)
+        assert f"\n\n**In Customer.io:** {said}.\n\n" in built.descriptions_by_key[feed_key(feed.name)]
 
 
 def test_without_a_canary_there_is_none():

@@ -24,16 +24,18 @@ from rs_cio_assets.sandbox.customerio.explorer_journeys import (
     segments_of_person,
     segments_view,
 )
+from rs_cio_assets.sandbox.customerio.ways_back import WaysBack
 from rs_cio_assets.sandbox.customerio.workspace import Row, Workspace
 
 PAGE_ROWS = 50
 _EXPORT_ROWS = 5_000
 
 
-def explorer_routes(workspace: Workspace, settle: Callable[[], None]) -> list[Route]:
-    """The pages' routes and the JSON ones. *settle* is called before each read."""
+def explorer_routes(workspace: Workspace, settle: Callable[[], None], back: WaysBack) -> list[Route]:
+    """The pages' routes and the JSON ones. *settle* is called before each read, *back* leads to Dagster's UI."""
     pages = Jinja2Templates(Path(__file__).with_name("pages"))
     pages.env.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    pages.env.globals["back"] = back
     pages.env.filters["utc"] = _utc
     pages.env.filters["as_time"] = _as_time
 

@@ -25,6 +25,7 @@ from rs_cio_assets.sandbox.customerio.journeys import Journeys
 from rs_cio_assets.sandbox.customerio.rate_limit import APP_REQUESTS_PER_S
 from rs_cio_assets.sandbox.customerio.segments import segment_routes
 from rs_cio_assets.sandbox.customerio.track_api import track_routes
+from rs_cio_assets.sandbox.customerio.ways_back import WaysBack
 from rs_cio_assets.sandbox.customerio.workspace import Workspace
 from rs_cio_assets.sandbox.serving import serve_until_ended
 from rs_cio_assets.settings import SANDBOX_DEFAULTS
@@ -34,11 +35,15 @@ _NOT_FOUND = "<!DOCTYPE html><html><head><title>Not found</title></head><body><h
 
 
 def create_app(
-    database: Path, *, clock: Callable[[], float] = time.time, app_requests_per_s: float | None = APP_REQUESTS_PER_S
+    database: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    app_requests_per_s: float | None = APP_REQUESTS_PER_S,
+    back: WaysBack | None = None,
 ) -> Starlette:
     """The application over the state in the file *database*, taking the sandbox's default credentials.
 
-    *app_requests_per_s* None: the App API has no limit.
+    *app_requests_per_s* None: the App API has no limit. *back*: links of the pages to Dagster's UI.
     """
     workspace = Workspace(database, clock)
     journeys = Journeys(workspace)
@@ -55,7 +60,7 @@ def create_app(
         routes=[
             *track_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_SITE_ID"], SANDBOX_DEFAULTS["CUSTOMERIO_API_KEY"]),
             *app_routes(workspace, SANDBOX_DEFAULTS["CUSTOMERIO_APP_API_KEY"], app_requests_per_s, journeys.look),
-            *explorer_routes(workspace, journeys.look),
+            *explorer_routes(workspace, journeys.look, back or WaysBack()),
             *campaign_routes(workspace, journeys.reload),
             *segment_routes(workspace),
             *control_routes(workspace),
@@ -79,11 +84,12 @@ class CustomerioStandIn:
         *,
         clock: Callable[[], float] = time.time,
         app_requests_per_s: float | None = APP_REQUESTS_PER_S,
+        back: WaysBack | None = None,
         wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self.port = port
         self._data_dir, self._clock, self._wrap = data_dir, clock, wrap
-        self._app_requests_per_s = app_requests_per_s
+        self._app_requests_per_s, self._back = app_requests_per_s, back
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -98,7 +104,7 @@ class CustomerioStandIn:
         listener = _listen(self.port)
         self.port = listener.getsockname()[1]
         database, limit = self._data_dir / "workspace.db", self._app_requests_per_s
-        app = self._wrap(create_app(database, clock=self._clock, app_requests_per_s=limit))
+        app = self._wrap(create_app(database, clock=self._clock, app_requests_per_s=limit, back=self._back))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
         self._server = server
         self._thread = threading.Thread(target=server.run, args=([listener],), name="customerio-stand-in", daemon=True)
@@ -130,9 +136,9 @@ class CustomerioStandIn:
         return self._thread is not None and self._thread.is_alive()
 
 
-def serve(data_dir: Path, port: int) -> None:
+def serve(data_dir: Path, port: int, back: WaysBack | None = None) -> None:
     """Run the stand-in until SIGINT, SIGTERM, or the end of the process that started this one."""
-    stand_in = CustomerioStandIn(data_dir, port)
+    stand_in = CustomerioStandIn(data_dir, port, back=back)
     serve_until_ended(stand_in, lambda: f"Customer.io stand-in ready on {stand_in.url}")
 
 
