@@ -1,4 +1,4 @@
-"""Thirty clean days of a shop: it goes on, days are synced every night, all checks run every morning. Nobody may be alarmed."""
+"""Clean days of a shop: it goes on, days are synced every night, all checks run every morning. Nobody may be alarmed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from rs_cio_assets.sandbox.shop import advance_shop
 from rs_cio_assets.sync import CheckOutcome, run_checks, sync_days
 from rs_cio_assets_tests.world import NOW, build_world, running
 
-DAYS = 30
 
-
-def clean_days(redshift: RedshiftStandIn, home: Path, seed: int) -> list[tuple[str, CheckOutcome]]:
-    """Every check's word on each of thirty mornings, with merges on, as a shop whose guests make accounts has them."""
+def clean_days(redshift: RedshiftStandIn, home: Path, seed: int, days: int) -> list[tuple[str, CheckOutcome]]:
+    """Every check's word on each of *days* mornings, with merges on, as a shop whose guests make accounts has them."""
     shipped = load_contract()
     merges = shipped.feed("merges").model_copy(update={"enabled": True})
     contract = shipped.model_copy(update={"feeds": tuple(merges if f.name == "merges" else f for f in shipped.feeds)})
@@ -29,7 +27,7 @@ def clean_days(redshift: RedshiftStandIn, home: Path, seed: int) -> list[tuple[s
         DagsterInstance.ephemeral() as instance,
     ):
         defs = build_definitions(sandbox.settings, contract)
-        for number in range(1, DAYS + 1):
+        for number in range(1, days + 1):
             morning = (NOW + timedelta(days=number)).replace(hour=4, minute=0)
             sandbox.move_to(morning)
             advance_shop(sandbox.settings.redshift, until=morning, late_orders=0)

@@ -1,7 +1,8 @@
 """Write the delivery log: files of rows into the tables of `log_schema.py`, each set in one transaction, idempotently.
 
-Rows reach a TEMP table first: by COPY from the exchange on S3 where there is one, else by INSERT of many rows with bound values.
-Only when their number is right does one transaction replace what the log held; readers see the former state until it ends.
+Rows reach a TEMP table first: by one INSERT with bound values where all fit into it, else by COPY from the exchange on S3 where
+there is one, else by several INSERTs. Only when their number is right does one transaction replace what the log held; readers see
+the former state until it ends.
 """
 
 from __future__ import annotations
@@ -50,17 +51,23 @@ def write_day(
     the log is then as it was.
     """
 
-    def replace(staged: Sequence[str]) -> None:
+    def replace(staged: Sequence[str | None]) -> None:
+        _keep_names(staged[0])
+        for table, rows in zip((DELIVERIES, REJECTIONS), staged, strict=True):
+            session.run(f"DELETE FROM {table.full_name} WHERE feed = %s AND day = CAST(%s AS DATE)", (feed, day))  # noqa: S608
+            if rows:
+                session.run(_insert(table, rows))
+
+    def _keep_names(staged: str | None) -> None:
+        if staged is None:
+            return
         session.run(
-            f"UPDATE {staged[0]} SET identifier = d.identifier, business_key = d.business_key, "  # noqa: S608 - our own names
+            f"UPDATE {staged} SET identifier = d.identifier, business_key = d.business_key, "  # noqa: S608 - our own names
             f"loaded_at = TO_CHAR(d.loaded_at, 'YYYY-MM-DD HH24:MI:SS.US') FROM {DELIVERIES.full_name} AS d "
-            f"WHERE {staged[0]}.rows_in_view = 0 AND d.row_key = {staged[0]}.row_key "
+            f"WHERE {staged}.rows_in_view = 0 AND d.row_key = {staged}.row_key "
             "AND d.feed = %s AND d.day = CAST(%s AS DATE)",
             (feed, day),
         )
-        for table, rows in zip((DELIVERIES, REJECTIONS), staged, strict=True):
-            session.run(f"DELETE FROM {table.full_name} WHERE feed = %s AND day = CAST(%s AS DATE)", (feed, day))  # noqa: S608
-            session.run(_insert(table, rows))
 
     return _write(session, {DELIVERIES: deliveries, REJECTIONS: rejections}, replace, sleep)
 
@@ -79,7 +86,9 @@ def write_check_results(session: Session, results: Path, *, sleep: Callable[[flo
 
 
 def _merge(session: Session, table: LogTable, path: Path, key: Sequence[str], sleep: Callable[[float], None]) -> Written:
-    def replace(staged: Sequence[str]) -> None:
+    def replace(staged: Sequence[str | None]) -> None:
+        if staged[0] is None:
+            return
         same = " AND ".join(f"{table.name}.{name} = {_cast(table, name, f's.{name}')}" for name in key)
         session.run(f"DELETE FROM {table.full_name} USING {staged[0]} AS s WHERE {same}")  # noqa: S608 - our own names
         session.run(_insert(table, staged[0]))
@@ -90,12 +99,12 @@ def _merge(session: Session, table: LogTable, path: Path, key: Sequence[str], sl
 def _write(
     session: Session,
     files: dict[LogTable, Path],
-    replace: Callable[[Sequence[str]], None],
+    replace: Callable[[Sequence[str | None]], None],
     sleep: Callable[[float], None],
 ) -> Written:
     attempts = 0
 
-    def transaction(staged: Sequence[str]) -> None:
+    def transaction(staged: Sequence[str | None]) -> None:
         nonlocal attempts
         attempts += 1
         replace(staged)
@@ -121,7 +130,8 @@ def _write(
         )
         raise
     rows = sum(pq.read_metadata(path).num_rows for path in files.values())
-    return Written(rows, COPY_WAY if _exchange(session) else INSERT_WAY, attempts)
+    is_copied = any(_goes_by_copy(session, table, path) for table, path in files.items())
+    return Written(rows, COPY_WAY if is_copied else INSERT_WAY, attempts)
 
 
 def _require_tables(session: Session, tables: dict[LogTable, Path]) -> None:
@@ -133,16 +143,16 @@ def _require_tables(session: Session, tables: dict[LogTable, Path]) -> None:
         )
 
 
-def _stage(session: Session, table: LogTable, path: Path) -> str:
-    """The name of a TEMP table with the rows of *path*, committed and counted; it goes with the session."""
+def _stage(session: Session, table: LogTable, path: Path) -> str | None:
+    """The name of a TEMP table with the rows of *path*, committed and counted; it goes with the session. None for no rows."""
+    if not (rows := pq.read_metadata(path).num_rows):
+        return None
     name = f"{SCHEMA}_{table.name}_{uuid4().hex[:8]}"  # no other table's: a TEMP one would hide that
     columns = ", ".join(f"{n} {_TEXT_TYPE if kind in _AS_TEXT else kind}" for n, (kind, _) in table.columns.items())
     session.run(f"CREATE TEMP TABLE {name} ({columns}) DISTKEY ({table.dist})")
-    rows = pq.read_metadata(path).num_rows
-    exchange = _exchange(session)
-    if rows and exchange:
-        _copy(session, name, path, exchange)
-    elif rows:
+    if session.exchange and _goes_by_copy(session, table, path):
+        _copy(session, name, path, session.exchange)
+    else:
         for chunk in _chunks(path, BOUND_VALUES // len(table.columns)):
             marks = ", ".join([f"({', '.join(['%s'] * len(table.columns))})"] * len(chunk))
             session.run(f"INSERT INTO {name} VALUES {marks}", [value for row in chunk for value in row])  # noqa: S608 - bound
@@ -156,9 +166,10 @@ def _stage(session: Session, table: LogTable, path: Path) -> str:
     return name
 
 
-def _exchange(session: Session) -> Exchange | None:
-    """The place on S3, unless the settings say that nothing goes over it."""
-    return None if session.settings.read == "driver" else session.exchange
+def _goes_by_copy(session: Session, table: LogTable, path: Path) -> bool:
+    """True where there is a place on S3, the settings do not say that nothing goes over it, and one INSERT would not do."""
+    is_allowed = session.exchange is not None and session.settings.read != "driver"
+    return is_allowed and pq.read_metadata(path).num_rows > BOUND_VALUES // len(table.columns)
 
 
 def _copy(session: Session, table: str, path: Path, exchange: Exchange) -> None:

@@ -221,14 +221,14 @@ def is_enough(stages: Counter[str], kills: int) -> bool:
     [("orders", 1, False), ("folk", 2, False), pytest.param("orders", 1, True, marks=pytest.mark.long)],
     ids=["one_run", "two_runs_at_once", "one_run_on_s3"],
 )
-def test_a_day_survives_a_hundred_kills(
+def test_a_day_survives_kills_at_any_instant(
     feed_name: str, at_once: int, is_s3: bool, tmp_path: Path, request: pytest.FixtureRequest
 ):
-    """SIGKILL at random instants of 20,000-row days, a hundred in all: every effect once, a whole ledger, few repetitions.
+    """SIGKILL at random instants of 20,000-row days, in every stage of a run: every effect once, a whole ledger, few repetitions.
 
-    With --long a hundred each.
+    At least seventeen kills each; with --long a hundred.
     """
-    kills = KILLS if request.config.getoption("--long") else ceil(KILLS / 3)
+    kills = KILLS if request.config.getoption("--long") else ceil(KILLS / 6)
     s3_url = request.getfixturevalue("s3_url") if is_s3 else None
     dice = random.Random(f"{feed_name} {at_once} {is_s3}")  # noqa: S311 - repeatable, not secret
     calm = calm_run(tmp_path / "calm", feed_name, s3_url)

@@ -384,8 +384,9 @@ REFUSALS: dict[str, tuple[Callable[[ScriptedS3], None], type[Exception], str]] =
 
 
 @pytest.fixture
-def copying(log: Log, s3: ScriptedS3) -> Iterator[Session]:
-    """A session that has a place on S3 of its own."""
+def copying(log: Log, s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A session that has a place on S3 of its own, and two rows are more than one INSERT takes."""
+    monkeypatch.setattr("rs_cio_assets.warehouse.log.BOUND_VALUES", len(DELIVERIES.columns))
     place = {"read": "auto", "role": SANDBOX_ROLE, "unload_to": f"s3://rs-cio-sandbox/unload/{uuid4().hex}"}
     with Warehouse(log.settings.redshift.model_copy(update=place), s3_client=lambda: s3.client).session() as session:
         yield session
@@ -403,6 +404,15 @@ def test_copy_writes_what_insert_writes_and_leaves_nothing_on_s3(log: Log, copyi
     assert len(inserted) == 2
     assert copying.exchange
     assert copying.exchange.store.list("") == []
+
+
+def test_what_one_insert_takes_goes_without_s3(log: Log, s3: ScriptedS3):
+    """A day of few rows asks nothing of S3, which would refuse."""
+    s3.refuse("get_object", 403, "AccessDenied")
+    place = {"read": "auto", "role": SANDBOX_ROLE, "unload_to": "s3://rs-cio-sandbox/unload/none"}
+    with Warehouse(log.settings.redshift.model_copy(update=place), s3_client=lambda: s3.client).session() as session:
+        assert write_day(session, "orders", DAY, log.file(DELIVERIES, [delivery(1)]), log.file(REJECTIONS, [])).way == "INSERT"
+    assert log.keys() == [(DAY, "O1")]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
