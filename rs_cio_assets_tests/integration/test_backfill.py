@@ -21,6 +21,7 @@ from rs_cio_assets.errors import DeliveryRefused
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import CustomerioSettings
 from rs_cio_assets.warehouse import Warehouse, create_view
+from rs_cio_assets_tests.conftest import WITHOUT_S3
 from rs_cio_assets_tests.desk import Desk, open_desk
 from rs_cio_assets_tests.pipeline import run_sql
 
@@ -276,7 +277,7 @@ def test_ctrl_c_stops_after_the_days_that_are_done_and_the_same_command_goes_on(
     with subprocess.Popen(
         command,
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, **WITHOUT_S3, "PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
