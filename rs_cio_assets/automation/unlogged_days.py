@@ -22,6 +22,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.assets.log import write_log
 from rs_cio_assets.automation.stale_days import days_before
 from rs_cio_assets.contract.models import Contract
+from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import Store, load_manifest
 from rs_cio_assets.store.manifest import has_staged_files
@@ -48,17 +49,25 @@ def build_unlogged_days(contract: Contract, settings: Settings) -> AssetsDefinit
         today = datetime.now(UTC).date()
         days = {today.isoformat(), *days_before(today, settings.lateness_days, settings.start_date)}
         done, gone = 0, 0
+        failed: list[RsCioError] = []
         for feed in contract.enabled_feeds:
             for day in unlogged(context.instance, feed.name, days):
-                with failing_clearly(feed.name, day):
+                try:
                     manifest = load_manifest(store, feed.name, day)
                     if manifest is None or (manifest.rows and not has_staged_files(store, manifest)):
                         gone += 1
                         continue
                     metadata = write_log(feed, contract, day, context.instance, warehouse, store)
+                except RsCioError as error:  # one day keeps no other from its log; the run fails in the end
+                    failed.append(error.at(feed.name, day))
+                    context.log.warning(str(failed[-1]))
+                    continue
                 context.log_event(AssetMaterialization(delivery_log_key(feed.name), partition=day, metadata=metadata))
                 context.log.info(f"{feed.name} {day}: logged after all")
                 done += 1
+        with failing_clearly():
+            if failed:
+                raise failed[0]
         return MaterializeResult(metadata={"days logged": done, "days whose staged rows are gone": gone})
 
     return unlogged_days

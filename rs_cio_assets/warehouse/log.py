@@ -52,22 +52,17 @@ def write_day(
     """
 
     def replace(staged: Sequence[str | None]) -> None:
-        _keep_names(staged[0])
+        if new := staged[0]:
+            session.run(
+                f"UPDATE {new} SET identifier = d.identifier, business_key = d.business_key, "  # noqa: S608 - our own names
+                f"loaded_at = TO_CHAR(d.loaded_at, 'YYYY-MM-DD HH24:MI:SS.US') FROM {DELIVERIES.full_name} AS d "
+                f"WHERE {new}.rows_in_view = 0 AND d.row_key = {new}.row_key AND d.feed = %s AND d.day = CAST(%s AS DATE)",
+                (feed, day),
+            )
         for table, rows in zip((DELIVERIES, REJECTIONS), staged, strict=True):
             session.run(f"DELETE FROM {table.full_name} WHERE feed = %s AND day = CAST(%s AS DATE)", (feed, day))  # noqa: S608
             if rows:
                 session.run(_insert(table, rows))
-
-    def _keep_names(staged: str | None) -> None:
-        if staged is None:
-            return
-        session.run(
-            f"UPDATE {staged} SET identifier = d.identifier, business_key = d.business_key, "  # noqa: S608 - our own names
-            f"loaded_at = TO_CHAR(d.loaded_at, 'YYYY-MM-DD HH24:MI:SS.US') FROM {DELIVERIES.full_name} AS d "
-            f"WHERE {staged}.rows_in_view = 0 AND d.row_key = {staged}.row_key "
-            "AND d.feed = %s AND d.day = CAST(%s AS DATE)",
-            (feed, day),
-        )
 
     return _write(session, {DELIVERIES: deliveries, REJECTIONS: rejections}, replace, sleep)
 

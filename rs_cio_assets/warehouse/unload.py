@@ -52,7 +52,8 @@ def unload_rows(
     """Read the rows of *days* (contiguous, ISO) into *staged* by UNLOAD, in the session's transaction, which it ends.
 
     Guarantees: the rows are those that the statement, the manifest and each file's own footer count, or an error says which
-    disagree. Needs the session's exchange. Memory holds one row group, the disk one file of MAXFILESIZE.
+    disagree. Needs the session's exchange. Memory holds a row group of the file that is read and what waits in *staged*, the disk
+    one file of MAXFILESIZE.
     Raises: MismatchError, WarehouseRefused, WarehouseUnavailable, StoreRefused, StoreUnavailable.
     """
     exchange = session.exchange

@@ -15,14 +15,17 @@ from dagster import AssetKey, DagsterRunStatus
 from pydantic import SecretStr
 
 from rs_cio_assets.assets import LOG_KEY, UNLOGGED_KEY, delivery_log_key, feed_key
+from rs_cio_assets.assets.log import write_log
 from rs_cio_assets.automation import CATCH_UP_LOG, SYNC_DAY
+from rs_cio_assets.contract import Contract, Feed
 from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.errors import MismatchError
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.sandbox.shop import ensure_shop
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import open_store
-from rs_cio_assets.sync import QUIET, JobOutcome, backfill_days, replay_days, sync_feed
+from rs_cio_assets.sync import QUIET, JobOutcome, backfill_days, failures, replay_days, sync_feed
 from rs_cio_assets_tests.late_shop import FOLK, ORDERS, LateShop, at, day_before, open_late_shop
 from rs_cio_assets_tests.pipeline import Pipeline, delivered, open_pipeline, query, run_sql
 from rs_cio_assets_tests.staging import contract_of
@@ -158,6 +161,29 @@ def test_a_day_that_a_check_stopped_is_logged_by_the_next_hour(shop: LateShop):
     assert log_of(shop.settings, "orders")[DAY]["rejected"] == 1
     assert query(shop.settings, "SELECT reason, attempts FROM cio_sync.rejections") == [("business_key_missing", 1)]
     assert catch_up(shop) == 0
+
+
+def test_a_day_that_cannot_be_logged_keeps_no_other_from_it(shop: LateShop, monkeypatch: pytest.MonkeyPatch):
+    """The later day is logged although the earlier one fails; the run fails in the end and names the day."""
+    run_sql(shop.settings, "DROP SCHEMA cio_sync CASCADE")
+    for day in (DAY, OTHER):
+        assert not sync_feed(shop.defs, shop.instance, "orders", [day], reason="late_data").is_success
+    materialize(shop, LOG_KEY)
+
+    def write(feed: Feed, contract: Contract, day: str, *around: Any) -> dict[str, Any]:
+        if day == DAY:
+            raise MismatchError("the staged files hold other rows", next_step="run the export of that day again")
+        return write_log(feed, contract, day, *around)
+
+    monkeypatch.setattr("rs_cio_assets.automation.unlogged_days.write_log", write)
+    job = shop.defs.resolve_job_def(CATCH_UP_LOG)
+    result = job.execute_in_process(instance=shop.instance, run_config=QUIET, raise_on_error=False)
+    (said,) = failures(result)
+    assert said == f"feed orders, {DAY}: the staged files hold other rows. Next step: run the export of that day again"
+    assert set(log_of(shop.settings, "orders")) == {OTHER}
+    monkeypatch.undo()
+    assert catch_up(shop) == 1
+    assert set(log_of(shop.settings, "orders")) == {DAY, OTHER}
 
 
 def test_a_dry_run_logs_nothing(shop: LateShop):
