@@ -20,6 +20,7 @@ import pytest
 import redshift_connector
 
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn, wire
+from rs_cio_assets.sandbox.s3 import S3StandIn
 from rs_cio_assets_tests.redshift_client import BUCKET, ROLE, connect, keys, one, read, refused, table_of, unload_sql
 from rs_cio_assets_tests.s3_stand_in import ScriptedS3
 
@@ -452,10 +453,11 @@ def test_without_s3_it_is_refused(redshift: RedshiftStandIn, cursor: redshift_co
     assert (error["C"], "without S3" in error["M"]) == ("0A000", True)
 
 
-def test_the_bucket_expires_what_is_unloaded(s3: ScriptedS3):
+def test_the_bucket_expires_what_is_unloaded():
     """Objects under unload/ go after a day, should a reader leave them."""
-    rules = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]  # of all that share it in this process
-    assert ("unload/", 1, "Enabled") in [(r["Filter"]["Prefix"], r["Expiration"]["Days"], r["Status"]) for r in rules]
+    with S3StandIn() as s3:  # just started: all stand-ins of a process share their buckets, and another test may have set rules
+        rules = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert [(r["Filter"]["Prefix"], r["Expiration"]["Days"], r["Status"]) for r in rules] == [("unload/", 1, "Enabled")]
 
 
 def wait_until(is_so: Callable[[], bool], deadline_s: float = 30.0) -> bool:
