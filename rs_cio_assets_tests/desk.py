@@ -28,6 +28,7 @@ from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets.store import LocalStore
+from rs_cio_assets_tests.pipeline import write_dagster_yaml
 from rs_cio_assets_tests.staging import stage
 
 AT = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=5) - timedelta(days=5)
@@ -185,8 +186,7 @@ def open_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redshift: Redshif
     for name, text in (("folk", FOLK), ("orders", ORDERS), ("erasures", ERASURES)):
         (folder / "feeds" / f"{name}.yaml").write_text(text)
         (folder / "feeds" / f"{name}.sql").write_text(FOLK_SQL.format(day=DAY) if name == "folk" else "SELECT 1")
-    (tmp_path / "dagster").mkdir()
-    (tmp_path / "dagster" / "dagster.yaml").touch()
+    write_dagster_yaml(tmp_path / "dagster")
     monkeypatch.setattr(app, "_PACE", Pace(10_000))
     refusing = Refusing()
     with CustomerioStandIn(tmp_path / "customerio", wrap=refusing.around) as stand_in:

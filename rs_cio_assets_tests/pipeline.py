@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResu
 from rs_cio_assets.automation import SYNC_DAY
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.definitions import build_definitions
+from rs_cio_assets.sandbox.dagster_storage import stored_in
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.sync import QUIET, JobOutcome, create_views, failures, read_back, sync_days
 
@@ -82,7 +84,13 @@ def open_pipeline(settings: Settings, contract: Contract | None = None) -> Itera
 
 def instance_on_disk(folder: Path) -> DagsterInstance:
     """A Dagster instance in an existing folder: schedules and sensors get theirs by reference. It keeps no telemetry."""
-    return DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}})
+    return DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}, "storage": stored_in(folder)})
+
+
+def write_dagster_yaml(folder: Path) -> None:
+    """Make *folder* the home of such an instance for processes and commands."""
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(f"storage: {json.dumps(stored_in(folder))}\n")
 
 
 def query(settings: Settings, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

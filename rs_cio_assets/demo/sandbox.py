@@ -15,6 +15,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 
 from rs_cio_assets.errors import ConfigurationError
+from rs_cio_assets.sandbox.dagster_storage import stored_in
 from rs_cio_assets.sandbox.processes import (
     ManagedProcess,
     accepts_connections,
@@ -144,8 +145,7 @@ def _dagster_home(home: Path, dagster_yaml: Path | None) -> Path:
     folder = (home / "dagster").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     source = dagster_yaml or importlib.resources.files("rs_cio_assets.sandbox").joinpath("dagster.yaml")
-    storage = {"module": "rs_cio_assets.sandbox.dagster_storage", "class": "SandboxStorage", "config": {"base_dir": str(folder)}}
-    (folder / "dagster.yaml").write_text(f"{source.read_text()}storage:\n  custom: {json.dumps(storage)}\n")
+    (folder / "dagster.yaml").write_text(f"{source.read_text()}storage: {json.dumps(stored_in(folder))}\n")
     return folder
 
 

@@ -17,7 +17,7 @@ from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
 from rs_cio_assets_tests.customerio_http import CustomerioHttp
 from rs_cio_assets_tests.desk import exit_code
-from rs_cio_assets_tests.pipeline import run_sql
+from rs_cio_assets_tests.pipeline import run_sql, write_dagster_yaml
 
 AT = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0, tzinfo=None) - timedelta(days=5)
 DAY = AT.date().isoformat()
@@ -93,8 +93,7 @@ def user(
     }
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    (tmp_path / "dagster").mkdir()
-    (tmp_path / "dagster" / "dagster.yaml").touch()
+    write_dagster_yaml(tmp_path / "dagster")
     settings = load_settings(environ)
     run_sql(settings, *TABLES)
     found = User(tmp_path / "contract", settings, capsys)
