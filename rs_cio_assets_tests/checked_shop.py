@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from dagster import (
     AssetCheckEvaluation,
     AssetChecksDefinition,
@@ -26,8 +25,7 @@ from dagster import (
 
 from rs_cio_assets.checks.whereabouts import Around
 from rs_cio_assets.contract import Contract, Feed, Journey, Segment, load_contract
-from rs_cio_assets.customerio import AppClient, TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.delivery import deliver_day
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
@@ -269,8 +267,7 @@ class Shop:
 @contextmanager
 def open_shop(warehouse_port: int, scratch: Path, contract: Contract = CONTRACT) -> Iterator[Shop]:
     """An empty workspace without a rate limit, an empty store, and empty tables once `create_tables` has made them."""
-    with pytest.MonkeyPatch.context() as patch, CustomerioStandIn(scratch / "customerio", app_requests_per_s=None) as stand_in:
-        patch.setattr(app, "_PACE", Pace(10_000))
+    with CustomerioStandIn(scratch / "customerio", app_requests_per_s=None) as stand_in:
         environ = {
             "REDSHIFT_PORT": str(warehouse_port),
             "CUSTOMERIO_TRACK_URL": stand_in.url,

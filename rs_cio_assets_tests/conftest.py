@@ -13,6 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import rs_cio_assets.settings as settings_module
+from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
 from rs_cio_assets.settings import Settings, load_settings
@@ -76,8 +77,10 @@ def without_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session", autouse=True)
 def paces_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No client shares its pace with another test's or with a running demo: each gets a folder of its own."""
+    """No client shares its pace with another test's or with a running demo: each gets a folder of its own. The App API's is fast:
+    tests that are about it say so."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rs_cio_assets.customerio.app._PACE", Pace(10_000))
         patch.setattr("rs_cio_assets.customerio.pace.state_folder", lambda: tmp_path_factory.mktemp("pace"))
         yield
 
@@ -120,8 +123,8 @@ def cursor(connection: redshift_connector.Connection) -> redshift_connector.Curs
 
 @pytest.fixture
 def customerio(tmp_path: Path) -> Iterator[CustomerioStandIn]:
-    """An empty workspace."""
-    with CustomerioStandIn(tmp_path / "customerio") as stand_in:
+    """An empty workspace, whose App API answers as often as it is asked."""
+    with CustomerioStandIn(tmp_path / "customerio", app_requests_per_s=None) as stand_in:
         yield stand_in
 
 

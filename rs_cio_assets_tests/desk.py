@@ -20,8 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rs_cio_assets.cli import main, rs_cio
 from rs_cio_assets.contract import SHIPPED, Contract, load_contract
-from rs_cio_assets.customerio import TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import deliver_day
 from rs_cio_assets.errors import RsCioError
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
@@ -187,9 +186,8 @@ def open_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redshift: Redshif
         (folder / "feeds" / f"{name}.yaml").write_text(text)
         (folder / "feeds" / f"{name}.sql").write_text(FOLK_SQL.format(day=DAY) if name == "folk" else "SELECT 1")
     write_dagster_yaml(tmp_path / "dagster")
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
     refusing = Refusing()
-    with CustomerioStandIn(tmp_path / "customerio", wrap=refusing.around) as stand_in:
+    with CustomerioStandIn(tmp_path / "customerio", app_requests_per_s=None, wrap=refusing.around) as stand_in:
         environ = {
             "RS_CIO_CONTRACT": str(folder),
             "RS_CIO_STORE": str(tmp_path / "store"),

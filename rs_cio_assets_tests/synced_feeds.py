@@ -11,13 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rs_cio_assets.checks import build_read_back_check
-from rs_cio_assets.customerio import TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import deliver_day
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings, load_settings
@@ -187,8 +185,7 @@ class Synced:
 def open_synced(scratch: Path) -> Iterator[Synced]:
     """An empty store and an empty workspace, read at any pace: the pace has tests of its own."""
     answers = Answers()
-    with pytest.MonkeyPatch.context() as patch, CustomerioStandIn(scratch / "customerio", wrap=answers.around) as stand_in:
-        patch.setattr(app, "_PACE", Pace(10_000))
+    with CustomerioStandIn(scratch / "customerio", app_requests_per_s=None, wrap=answers.around) as stand_in:
         urls = {"CUSTOMERIO_TRACK_URL": stand_in.url, "CUSTOMERIO_APP_URL": stand_in.url}
         others = {"RS_CIO_STORE": str(scratch / "store"), "CUSTOMERIO_MAX_REQUESTS_PER_S": "1000"}
         yield Synced(load_settings(urls | others), scratch, answers)

@@ -14,8 +14,7 @@ import pytest
 
 from rs_cio_assets.checks.activities import LOOK, ActivitiesReport, keep_look, read_activities
 from rs_cio_assets.checks.failures import build_failures_checks
-from rs_cio_assets.customerio import AppClient, TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.errors import MismatchError, StoreRefused
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.settings import Settings, load_settings
@@ -79,8 +78,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """An empty workspace, read at any pace."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
-    with CustomerioStandIn(tmp_path / "customerio") as stand_in:
+    with CustomerioStandIn(tmp_path / "customerio", app_requests_per_s=None) as stand_in:
         urls = {"CUSTOMERIO_TRACK_URL": stand_in.url, "CUSTOMERIO_APP_URL": stand_in.url}
         settings = load_settings({**urls, "RS_CIO_STORE": str(tmp_path / "store")})
         yield Desk(settings, LocalStore(tmp_path / "store"), tmp_path)
@@ -215,9 +213,8 @@ def test_a_look_that_cannot_be_read_says_what_to_do(desk: Desk):
 
 
 @pytest.mark.parametrize("answer", [{}, {"activities": [{"timestamp": "now"}]}, {"activities": [1]}])
-def test_an_answer_of_another_shape_is_never_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]):
+def test_an_answer_of_another_shape_is_never_green(tmp_path: Path, answer: dict[str, Any]):
     """Fields that are missing or of another type raise; they do not count as nothing failed."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
     client = customerio_clients.app(lambda _: httpx.Response(200, json=answer))
     with client, pytest.raises(MismatchError):
         read_activities(client, CONTRACT, LocalStore(tmp_path / "store"), NOW, tmp_path, max_pages=50)

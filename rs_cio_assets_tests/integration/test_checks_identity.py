@@ -16,8 +16,7 @@ from rs_cio_assets.checks.identities import IdentityReport, Questions, compare_i
 from rs_cio_assets.checks.identity import build_identity_checks
 from rs_cio_assets.checks.read_back import last_days
 from rs_cio_assets.contract import Contract
-from rs_cio_assets.customerio import AppClient, TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import AppClient, TrackClient
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore
 from rs_cio_assets.warehouse import Warehouse, create_view
@@ -136,9 +135,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Empty stand-ins, read at any pace."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
+def desk(settings: Settings, tmp_path: Path) -> Desk:
+    """Empty stand-ins."""
     return Desk(settings, LocalStore(tmp_path / "store"), tmp_path)
 
 

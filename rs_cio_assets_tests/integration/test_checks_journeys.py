@@ -14,8 +14,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, TableMetadataValue
 from rs_cio_assets.checks.journeys import SAMPLES, build_journey_checks
 from rs_cio_assets.checks.results import hashed
 from rs_cio_assets.contract import Contract, Feed, Journey
-from rs_cio_assets.customerio import TrackClient, app
-from rs_cio_assets.customerio.pace import Pace
+from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import deliver_day
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
@@ -102,9 +101,8 @@ class World:
 
 
 @pytest.fixture
-def world(redshift: RedshiftStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(redshift: RedshiftStandIn, tmp_path: Path) -> Iterator[World]:
     """Empty tables, an empty workspace, and campaign 1, which has run for long."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
     worlds: list[World] = []
 
     def clock() -> float:

@@ -22,8 +22,6 @@ from click.testing import CliRunner, Result
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import SHIPPED, load_contract
 from rs_cio_assets.contract.lock import LOCK_FILE
-from rs_cio_assets.customerio import app
-from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.errors import ContractError, RsCioError
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.store import LocalStore
@@ -91,8 +89,7 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
     """A copy of the shipped contract with its lock, and an empty workspace."""
     folder = tmp_path / "contract"
     shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
-    with CustomerioStandIn(tmp_path / "customerio") as stand_in:
+    with CustomerioStandIn(tmp_path / "customerio", app_requests_per_s=None) as stand_in:
         for name, value in {
             "RS_CIO_CONTRACT": str(folder),
             "RS_CIO_STORE": str(tmp_path / "store"),

@@ -167,7 +167,7 @@ def open_bench(folder: Path, feed_name: str, s3_url: str | None = None) -> Itera
     """A staged day that nothing was sent of, and an empty workspace."""
     folder.mkdir()
     counting = Counting()
-    with CustomerioStandIn(folder / "customerio", wrap=counting.around) as stand_in:
+    with CustomerioStandIn(folder / "customerio", app_requests_per_s=None, wrap=counting.around) as stand_in:
         location = f"s3://{BUCKET}/{folder.name}" if s3_url else str(folder / "store")
         place = Place(location, stand_in.url, folder, s3_url)
         stage_day(place, FEEDS[feed_name])

@@ -26,7 +26,10 @@ def synced(tmp_path_factory: pytest.TempPathFactory, scripted_s3: ScriptedS3) ->
     """A shop of its own, fourteen days read by UNLOAD and synced once; later tests of this file go on from there, in order."""
     home = tmp_path_factory.mktemp("demo")
     s3 = scripted_s3.cluster_client
-    with RedshiftStandIn(home / "redshift", s3=s3) as redshift, CustomerioStandIn(home / "customerio") as customerio:
+    with (
+        RedshiftStandIn(home / "redshift", s3=s3) as redshift,
+        CustomerioStandIn(home / "customerio", app_requests_per_s=None) as customerio,
+    ):
         settings = load_settings(
             {
                 "REDSHIFT_PORT": str(redshift.port),

@@ -14,8 +14,6 @@ from click.testing import CliRunner
 
 from rs_cio_assets.cli import rs_cio
 from rs_cio_assets.contract import load_contract
-from rs_cio_assets.customerio import app
-from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.doctor import LOOKS, Preflight
 from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import VARIABLES
@@ -39,8 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadyWorld]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The App API's nine requests a second are nobody's concern here, and each contract is read once."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
+    """Each contract is read once."""
     monkeypatch.setattr("rs_cio_assets.contract.load_contract", READ_ONCE)
 
 

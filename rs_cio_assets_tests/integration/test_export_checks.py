@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from dagster import AssetCheckEvaluation, DagsterInstance, ExecuteInProcessResult
+from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rs_cio_assets.assets import export_key, feed_key
@@ -18,7 +18,7 @@ from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import LocalStore, load_manifest
 from rs_cio_assets.store.profiles import load_profile, save_profile
 from rs_cio_assets.sync import failures
-from rs_cio_assets_tests.pipeline import open_pipeline, query, run_sql
+from rs_cio_assets_tests.pipeline import open_pipeline, query, run_assets, run_sql
 from rs_cio_assets_tests.profiles import DAY, day_before, profile_of
 from rs_cio_assets_tests.staging import contract_of, feed_of
 
@@ -92,20 +92,13 @@ def shop(settings: Settings) -> Iterator[Shop]:
 def run(shop: Shop, contract: Contract, *, accept: list[str] | None = None, days: int = 1, has_new_views: bool = True) -> Ran:
     """Create the view, then export and deliver DAY, or the last *days* to it in one run."""
     config = {"ops": {export_key("orders").to_python_identifier(): {"config": {"accept": accept or []}}}}
-    with DagsterInstance.ephemeral() as instance, open_pipeline(shop.settings, contract) as pipeline:
+    keys = [export_key("orders"), feed_key("orders")]
+    with open_pipeline(shop.settings, contract) as pipeline:
         if has_new_views:
             assert pipeline.create_views().is_success
         tags = {ASSET_PARTITION_RANGE_START_TAG: day_before(days - 1), ASSET_PARTITION_RANGE_END_TAG: DAY}
-        return Ran(
-            pipeline.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-                instance=instance,
-                asset_selection=[export_key("orders"), feed_key("orders")],
-                partition_key=DAY if days == 1 else None,
-                tags=tags if days > 1 else None,
-                run_config=config,
-                raise_on_error=False,
-            )
-        )
+        day = {"day": DAY} if days == 1 else {"tags": tags}
+        return Ran(run_assets(pipeline.defs, pipeline.instance, keys, **day, run_config=config))
 
 
 def test_a_good_day_passes_every_check(shop: Shop):

@@ -272,7 +272,7 @@ def test_any_order_of_days_ends_in_the_same_state(
     assert expected[CUSTOMER][1] == ["O1", "O10", "O2", "O8", "O9"]
     assert {who for who, (attributes, _) in expected.items() if attributes} == {CUSTOMER}
     for name, days in (("newest", reversed(DAYS)), ("oldest", DAYS)):
-        with CustomerioStandIn(tmp_path / name) as other, CustomerioHttp(other.url) as http:
+        with CustomerioStandIn(tmp_path / name, app_requests_per_s=None) as other, CustomerioHttp(other.url) as http:
             with open_pipeline(settings_of(warehouse, other, tmp_path / f"{name}-store"), everything_on()) as fresh:
                 for day in days:
                     good(fresh.sync_one(day))

@@ -285,7 +285,10 @@ def test_people_who_went_before_their_events_are_named(settings: Settings):
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pipeline, list[JobOutcome]]]:
     """Two days of the demo shop, synced with the log on."""
     home = tmp_path_factory.mktemp("demo")
-    with RedshiftStandIn(home / "redshift") as redshift, CustomerioStandIn(home / "customerio") as customerio:
+    with (
+        RedshiftStandIn(home / "redshift") as redshift,
+        CustomerioStandIn(home / "customerio", app_requests_per_s=None) as customerio,
+    ):
         settings = load_settings(
             {
                 "REDSHIFT_PORT": str(redshift.port),

@@ -11,8 +11,6 @@ import pytest
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.contract import load_contract
-from rs_cio_assets.customerio import app
-from rs_cio_assets.customerio.pace import Pace
 from rs_cio_assets.doctor import Preflight
 from rs_cio_assets.errors import ConfigurationError
 from rs_cio_assets.resources import resources_for
@@ -30,12 +28,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadyWorld]:
     """One for all tests."""
     with ready_world(tmp_path_factory.mktemp("world")) as world:
         yield world
-
-
-@pytest.fixture(autouse=True)
-def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The App API's nine requests a second are nobody's concern here."""
-    monkeypatch.setattr(app, "_PACE", Pace(10_000))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ LOST = DAYS[:3]
 @pytest.fixture(scope="module")
 def customerio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CustomerioStandIn]:
     """The workspace of this file: the tests follow each other."""
-    with CustomerioStandIn(tmp_path_factory.mktemp("customerio")) as stand_in:
+    with CustomerioStandIn(tmp_path_factory.mktemp("customerio"), app_requests_per_s=None) as stand_in:
         yield stand_in
 
 
