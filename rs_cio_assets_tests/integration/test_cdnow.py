@@ -137,14 +137,16 @@ def test_counts_per_day_are_those_of_the_file(synced: Synced):
     assert by_day == {day: in_file.get(day, 0) for day in synced.days}
 
 
-def test_a_second_sync_changes_nothing(synced: Synced):
-    """The whole file again: nothing is sent, nothing is different."""
-    before = (synced.pipeline.counts(), read_events(synced.pipeline))
-    outcomes = synced.pipeline.sync(synced.days, days_per_run=DAYS_PER_RUN)
+@pytest.mark.parametrize("days", [DAYS_PER_RUN, pytest.param(None, marks=pytest.mark.long)], ids=["the first quarter", "all"])
+def test_a_second_sync_changes_nothing(synced: Synced, days: int | None):
+    """The days with the most purchases again (with --long the whole file): nothing is sent, nothing is different."""
+    before, again = (synced.pipeline.counts(), read_events(synced.pipeline)), synced.days[:days]
+    outcomes = synced.pipeline.sync(again, days_per_run=DAYS_PER_RUN)
     for feed, rows in (("order_completed", 69_659), ("people", 23_570)):
-        metadata = delivered_by_day(outcomes, feed).values()
-        assert sum(day["requests"] for day in metadata) == 0
-        assert sum(day["unchanged"] for day in metadata) == rows
+        first, second = (delivered_by_day(of, feed) for of in (synced.outcomes, outcomes))
+        assert sum(day["requests"] for day in second.values()) == 0
+        assert {day: second[day]["unchanged"] for day in again} == {day: first[day]["rows"] for day in again}
+        assert days or sum(day["unchanged"] for day in second.values()) == rows
     assert (synced.pipeline.counts(), read_events(synced.pipeline)) == before
 
 
