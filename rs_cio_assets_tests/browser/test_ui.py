@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,7 +60,7 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The demo after its sync, with the UI open; Ctrl-C in the end exits 0 and leaves nothing running."""
     demo = DemoFolder(tmp_path_factory.mktemp("demo"))
-    with demo.run("--customers=1500", "--days=3") as process:
+    with demo.run("--customers=1500", "--days=2") as process:
         graph = process.wait_for(r"Dagster UI +(http\S+)")[1]
         page = process.wait_for(r"Customer\.io page +(http\S+)")[1]
         yield Shown(graph, page, demo.folder, demo.redshift_port)
@@ -78,14 +79,38 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@contextmanager
+def tab(browser: Browser) -> Iterator[Page]:
     """A new tab; requests to anywhere but 127.0.0.1 are cut off."""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(UI_TIMEOUT_MS)
     page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
     yield page
     page.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tab of the test's own."""
+    with tab(browser) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def launched(shown: Shown, browser: Browser) -> tuple[str, str]:
+    """Two days that were never synced, launched from the job's page as a range: what else there is to see is seen meanwhile."""
+    first, last = ((TODAY - timedelta(days=n)).isoformat() for n in (6, 5))
+    with tab(browser) as page:
+        page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
+        page.get_by_role("button", name="Materialize").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.locator("input[type=text]").first.fill(f"[{first}...{last}]")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_text("2 partitions", exact=True)).to_be_visible()
+        keep(page, "backfill-dialog")
+        dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
+        expect(dialog).to_be_hidden(timeout=UI_TIMEOUT_MS)
+    return first, last
 
 
 def visible(page: Page, text: str | re.Pattern[str]) -> Locator:
@@ -121,6 +146,7 @@ def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
     page.goto(shown.graph_url)
     for group in GROUPS:
         expect(page.get_by_text(group).first).to_be_visible(timeout=UI_TIMEOUT_MS)
+    expect(page.get_by_text("fetching statuses")).to_have_count(0, timeout=UI_TIMEOUT_MS)
     keep(page, "graph-groups")
     page.goto(f"{shown.graph_url}?expanded={','.join(f'global@global:{group}' for group in GROUPS)}")
     for _ in range(ZOOM_STEPS):
@@ -131,12 +157,26 @@ def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
     keep(page, "graph")
 
 
+def test_a_launched_range_is_listed_with_its_days(shown: Shown, page: Page, launched: tuple[str, str]):
+    """The page of backfills has it at once, with how many days it is of."""
+    page.goto(f"{shown.dagster_url}/runs?view=backfills")
+    expect(visible(page, f"{len(launched)} partitions")).to_be_visible(timeout=UI_TIMEOUT_MS)
+
+
 def test_a_day_of_a_feed_shows_what_happened_in_numbers(shown: Shown, page: Page):
     """The partition's page answers: rows, delivered, unchanged, rejected, held, requests."""
     page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={DAY}")
     for name in ("rows", "delivered", "unchanged", "rejected", "held", "requests", "source_fingerprint"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=UI_TIMEOUT_MS)
     keep(page, "partition")
+
+
+def test_the_log_of_a_day_says_what_was_written_to_redshift(shown: Shown, page: Page):
+    """The delivery log has a page for each day of a feed: how many rows of which outcome stand in the warehouse."""
+    page.goto(f"{shown.dagster_url}/assets/redshift/deliveries/order_completed?view=partitions&partition={DAY}")
+    for name in ("delivered (keys)", "rejected (keys)", "held (keys)"):
+        expect(visible(page, name)).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "deliveries")
 
 
 def test_a_check_says_what_it_found(shown: Shown, page: Page):
@@ -186,6 +226,7 @@ def test_schedules_and_sensors_can_be_found(shown: Shown, page: Page):
     page.goto(f"{shown.dagster_url}/automation")
     for name in ("checks_daily", "canary_hourly", "checks_after_sync", "readiness_after_checks", "late_data"):
         expect(visible(page, name)).to_be_visible(timeout=UI_TIMEOUT_MS)
+    expect(visible(page, re.compile("At 05:00"))).to_be_visible(timeout=UI_TIMEOUT_MS)  # sync_daily, which is drawn late
     keep(page, "automation")
 
 
@@ -211,28 +252,8 @@ def test_a_day_materialized_by_hand_sends_nothing_again(shown: Shown, page: Page
     keep(page, "materialize-dialog")
     page.get_by_role("dialog").get_by_role("button", name="Launch 1 run").click()
     page.locator("a, button").filter(has_text=re.compile(r"^View$")).first.click()
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * UI_TIMEOUT_MS)
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "run")
-
-
-def test_a_range_of_days_is_backfilled_from_the_job(shown: Shown, page: Page):
-    """Two days that were never synced, chosen as a range in the UI: one run each through the daemon, both materialized."""
-    first, last = ((TODAY - timedelta(days=n)).isoformat() for n in (6, 5))
-    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
-    page.get_by_role("button", name="Materialize").first.click()
-    dialog = page.get_by_role("dialog")
-    dialog.locator("input[type=text]").first.fill(f"[{first}...{last}]")
-    page.keyboard.press("Enter")
-    expect(dialog.get_by_text("2 partitions", exact=True)).to_be_visible()
-    keep(page, "backfill-dialog")
-    dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
-    expect(dialog).to_be_hidden(timeout=UI_TIMEOUT_MS)
-    page.goto(f"{shown.dagster_url}/runs?view=backfills")
-    expect(visible(page, re.compile("^Success$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
-    keep(page, "backfill")
-    for day in (first, last):
-        page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
-        expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
 
 
 FORTNIGHT = [(TODAY - timedelta(days=n)).isoformat() for n in range(20, 6, -1)]  # days that the demo did not sync one by one
@@ -342,3 +363,13 @@ def test_a_feed_and_its_campaign_lead_to_each_other(shown: Shown, page: Page):
     page.get_by_role("link", name=re.compile("check in Dagster")).click()
     expect(visible(page, re.compile("What to do:"))).to_be_visible(timeout=UI_TIMEOUT_MS)
     keep(page, "check-of-a-journey")
+
+
+def test_the_range_that_was_launched_is_backfilled(shown: Shown, page: Page, launched: tuple[str, str]):
+    """One run for each of its days through the daemon; both are materialized."""
+    page.goto(f"{shown.dagster_url}/runs?view=backfills")
+    expect(visible(page, re.compile("^Success$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
+    keep(page, "backfill")
+    for day in launched:
+        page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
+        expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)

@@ -129,7 +129,10 @@ def test_segment_campaign_and_person_have_pages_that_lead_to_each_other(tmp_path
         assert tables(segment)["Members"] == [["ada", "ada@example.com"]]
         assert 'href="/people/ada"' in segment
         started, due = "2026-02-25 09:59:58 UTC", "2026-02-25 10:59:58 UTC"
-        waiting = tables(desk.http.get("/campaigns/1").text)
+        campaign = desk.http.get("/campaigns/1").text
+        assert "<th>waits (hours)</th><td>1</td>" in campaign
+        assert '<th>only if segment</th><td><a href="/segments/3">VIPs</a></td>' in campaign
+        waiting = tables(campaign)
         assert waiting["Latest journeys"] == [
             ["ada", ulid(2), started, due, "waiting"],
             ["deleted", ulid(1), started, "", "exited early"],

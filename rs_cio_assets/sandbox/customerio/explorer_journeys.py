@@ -33,6 +33,7 @@ def campaign_view(workspace: Workspace, campaign_id: int) -> dict[str, Any] | No
     return {
         "c": campaign,
         "settings": [(name.replace("_", " "), value) for name, value in settings],
+        "segments": {segment.segment_id: segment.name for segment in segments_of(workspace)},
         "journeys": _latest(workspace, "journeys", "campaign_id", campaign_id),
         "messages": _latest(workspace, "messages", "campaign_id", campaign_id),
     }
