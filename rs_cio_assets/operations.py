@@ -80,9 +80,10 @@ def any_feed(contract: Contract, name: str) -> Feed:
     names = [feed.name for feed in contract.feeds]
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
+        choice = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}."
         raise ConfigurationError(
             f"the contract has no feed {name}",
-            next_step=f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}",
+            next_step=f"{choice} If another contract has it, set RS_CIO_CONTRACT to that, in this terminal too",
         )
     return contract.feed(name)
 
