@@ -83,7 +83,9 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             reload_definitions(running)
             console.print(f"The check         {_check_url(fault, running)}")
         if not options.is_once:
-            console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
+            console.print(
+                "Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make dev` opens both again at once."
+            )
             wait_until_interrupted(running.processes, console)
     return 0 if is_good else 1
 
