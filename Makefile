@@ -16,6 +16,8 @@ BENCH_OPTIONS := $(if $(ROWS),--rows $(ROWS)) $(if $(LARGE_ROWS),--large-rows $(
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 export DAGSTER_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help docs demo dev doctor advance test smoke bench reads costs overhead check audit format lock clean
@@ -87,7 +89,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {v[0]}.{v[1]}. Set PYTHON=python3.11")'
 	@echo "Installing the locked dependencies into .venv (once) ..."
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/pip install -q uv==$(UV_VERSION)
 	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
@@ -96,5 +98,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 .venv-bench/.installed: benchmarks/requirements.txt | $(INSTALLED)
 	@echo "Installing the clients to compare with into .venv-bench (once) ..."
 	@$(BIN)/python -m venv --clear .venv-bench
-	@$(BENCH)/pip install -q --disable-pip-version-check -r $<
+	@$(BENCH)/pip install -q -r $<
 	@touch $@

@@ -13,6 +13,8 @@ from itertools import groupby
 from dagster import DagsterInstance
 
 from rs_cio_assets.assets import daily_partitions, feed_key
+from rs_cio_assets.assets.deliveries import stopped_days
+from rs_cio_assets.assets.feeds import REJECTIONS_CHECK, ROWS_CHECK
 from rs_cio_assets.assets.neighbours import Surroundings
 from rs_cio_assets.assets.run_config import BACKFILL, REASON_TAG, FeedConfig, OnBackfillChoice
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
@@ -35,7 +37,8 @@ DAYS_A_LOOK = 31  # read and looked at together, so that a year does not fill th
 @dataclass(frozen=True)
 class DayStates:
     """The days of one feed by what Dagster knows of them. *missing*: never delivered. *failed*: the latest run that began the day
-    failed, whether or not an earlier one delivered it. A day may be both; *delivered* is neither."""
+    failed, whether or not an earlier one delivered it, or its delivery was stopped by a check. A day may be both; *delivered* is
+    neither."""
 
     delivered: frozenset[str]
     missing: frozenset[str]
@@ -90,6 +93,7 @@ def states_of(settings: Settings, instance: DagsterInstance, feed: Feed, days: S
     missing = chosen - instance.get_materialized_partitions(key)
     status = instance.get_status_by_partition(key, days, daily_partitions(settings.start_date)) or {}
     failed = {day for day, state in status.items() if state and state.value == "FAILED"}
+    failed |= stopped_days(instance, feed.name, days, (ROWS_CHECK, REJECTIONS_CHECK))
     return DayStates(chosen - missing - failed, missing, frozenset(failed))
 
 

@@ -146,7 +146,8 @@ def dev(*, shop: str, redshift_port: int, s3_port: int, customerio_port: int, da
     _end_by_signals()
     with sandbox(_home(shop), ports, console) as running:
         wait_for_ui(running, console)
-        wait_until_interrupted(running.processes)
+        console.print("Both stay open until Ctrl-C. Commands go into a second terminal.")
+        wait_until_interrupted(running.processes, console)
 
 
 @rs_cio.group(name="sandbox")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rs_cio_assets.backfill import BackfilledDay
     from rs_cio_assets.backfill_plan import BackfillPlan, DayPlan, FeedPlan
 
+_NUMBER = re.compile(r"\d+")
 DAYS_SHOWN = 14  # of a feed; more are added up by month
 
 
@@ -109,6 +111,7 @@ def backfill(
         run_backfill,
     )
     from rs_cio_assets.backfill_plan import plan_backfill  # noqa: PLC0415
+    from rs_cio_assets.operations import require_warehouse  # noqa: PLC0415
 
     if days and (first_day or last_day or day):
         raise click.UsageError("FROM..TO goes without --from, --to and --day")
@@ -122,6 +125,8 @@ def backfill(
             print_json(_plan_document(plan)) if as_json else print_plan(console(), plan, on_backfill)
             return
         by_day = feeds_by_day(settings, instance, feeds, wanted, only)
+        if by_day:
+            require_warehouse(settings)
         with progress() as log:
             require_no_trigger(settings, contract, by_day, on_backfill, log)
         done: list[BackfilledDay] = []
@@ -212,12 +217,19 @@ def print_done(out: Console, done: Sequence[BackfilledDay], left_out: int) -> No
     """All days together, and each that did not go well."""
     from rs_cio_assets.summary import add_up, feeds_table  # noqa: PLC0415
 
-    if done:
-        out.print(feeds_table(add_up(day.outcome for day in done)))
+    if totals := add_up(day.outcome for day in done):
+        out.print(feeds_table(totals))
     bad = [day for day in done if not day.is_good]
+    alike: dict[str, list[BackfilledDay]] = {}  # what differs in numbers alone is said once
     for day in bad:
         for failure in day.outcome.failures or ("a check failed: see the run in Dagster",):
-            out.print(f"[red]{day.outcome.label}[/] (run {day.outcome.run_id}): {escape(failure)}")
+            days = alike.setdefault(_NUMBER.sub("", failure), [])
+            if not days:
+                out.print(f"[red]{day.outcome.label}[/] (run {day.outcome.run_id}): {escape(failure)}")
+            days.append(day)
+    for first, *others in alike.values():
+        if others:
+            out.print(f"As on {first.outcome.label}, so on: {', '.join(day.outcome.label for day in others)}")
     if bad:
         out.print(f"{_days_of(bad):,} of {_days_of(done):,} days did not go well. The same command runs failed days again.")
     if left_out:

@@ -76,7 +76,8 @@ def lint(*, as_json: bool) -> None:
             click.echo(f"warning: {difference}; not in the lock yet: rs-cio lock shows it")
         off = [feed.name for feed in as_written.feeds if not feed.enabled]
         click.echo(f"off: {', '.join(off) or 'none'}")
-        click.echo(f"{len(as_written.feeds)} feeds, {len(findings)} findings")
+        which = f"{folder}" if folder else "the shipped contract (RS_CIO_CONTRACT is not set)"
+        click.echo(f"{which}: {len(as_written.feeds)} feeds, {len(findings)} findings")
     sys.exit(1 if findings else 0)
 
 

@@ -56,7 +56,8 @@ def preview(
     on_backfill: str,
     as_json: bool,
 ) -> None:
-    """What a delivery of DAY of FEED would do now. Sends nothing and keeps nothing.
+    """What a delivery of DAY of FEED would do now. Sends nothing and keeps nothing. With --export DAY may be left out: it is then
+    the newest day of which the view has rows.
 
     The operations are shown exactly as they would be sent: this is personal data, for your own terminal.
 
@@ -65,12 +66,12 @@ def preview(
     """
     from rs_cio_assets import cli_output, operations  # noqa: PLC0415 - keeps the other commands quick
 
-    if (day is None) == (named_day is None):
-        raise click.UsageError("which day? Give DAY or --day, for example 2026-11-20")
-    day = day or named_day
-    assert day is not None  # noqa: S101 - for the type checker
+    day = day if named_day is None else named_day if day is None else None
+    if day is None and (named_day or not has_export):
+        raise click.UsageError("which day? Give DAY or --day, for example 2026-11-20; with --export it may be left out")
     settings, contract = loaded()
     found = operations.find_feed(contract, feed)
+    day = day or date.fromisoformat(operations.newest_day(settings, found))
     options = _options(day, on_backfill, resend=resend)
     options = replace(options, is_backfill=options.is_backfill or backfill)
     with progress() as log:

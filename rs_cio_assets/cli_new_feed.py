@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def new_feed(
 
     \b
     Example: rs-cio new-feed order_refunded shop.refunds
-    Example: rs-cio new-feed order_shipped shop.orders --time shipped_at --key order_id
+    Example: rs-cio new-feed order_placed shop.orders --time placed_at --key order_id
     """
     from rs_cio_assets import new_feed as engine  # noqa: PLC0415 - keeps the other commands quick
     from rs_cio_assets.contract import FeedKind  # noqa: PLC0415
@@ -53,7 +52,7 @@ def new_feed(
     said = Choices(FeedKind(kind) if kind else None, identifier, time_column, loaded_at, key)
     with progress() as log:
         made = engine.new_feed(load_settings(), feed, source, said, log=log)
-    steps = engine.next_steps(made.draft, datetime.now(UTC).date() - timedelta(days=1))
+    steps = engine.next_steps(made.draft)
     if as_json:
         print_json(_document(made) | {"next_steps": list(steps)})
     else:
@@ -78,10 +77,11 @@ def create_views(*, feed: str | None, dagster_home: Path, as_json: bool) -> None
 
     from rs_cio_assets import sync  # noqa: PLC0415
     from rs_cio_assets.definitions import build_definitions  # noqa: PLC0415
-    from rs_cio_assets.operations import find_feed  # noqa: PLC0415
+    from rs_cio_assets.operations import find_feed, require_warehouse  # noqa: PLC0415
 
     settings, contract = loaded()
     feeds = (find_feed(contract, feed),) if feed else contract.enabled_feeds
+    require_warehouse(settings)
     with DagsterInstance.from_config(str(dagster_home)) as instance, progress() as log:
         log(f"creating views: {len(feeds)}")
         outcome = sync.create_views(build_definitions(settings, contract), instance, only=feed)

@@ -29,7 +29,9 @@ def print_preview(console: Console, preview: Preview, next_steps: Mapping[str, s
     """The day in counts, the journeys it could start, and its first operations. *is_refused*: a backfill that may start none."""
     console.print(f"[bold]{preview.feed} {preview.day}[/]: {preview.rows:,} rows. Nothing was sent.")
     if not preview.rows:
-        console.print("The day is empty: rows stand on the UTC day of their time; choose another day, or look at the view.")
+        console.print(
+            "The day is empty: rows stand on the UTC day of their time. --export without a day takes the newest that has some."
+        )
         return
     console.print(_table(("rows", "outcome"), [(f"{n:,}", name) for name, n in preview.outcomes.items() if n]))
     if preview.rejected_by_reason:

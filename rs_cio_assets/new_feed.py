@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from rs_cio_assets.contract.folder import add_files, require_free, require_own
@@ -62,8 +61,8 @@ def new_feed(settings: Settings, name: str, source: str, said: Choices, *, log: 
     return NewFeed(made, counts.rows, add_files(folder, texts))
 
 
-def next_steps(made: Draft, day: date) -> Sequence[str]:
-    """What a person does next, in order, as they would type it; *day* is one to begin with."""
+def next_steps(made: Draft) -> Sequence[str]:
+    """What a person does next, in order, as they would type it."""
     settle = (
         [f"settle what is TO DECIDE in feeds/{made.name}.yaml, and take its line enabled: false away"] if made.to_decide else []
     )
@@ -73,8 +72,8 @@ def next_steps(made: Draft, day: date) -> Sequence[str]:
         "rs-cio contract lint",
         f"rs-cio contract test {made.name}",
         f"rs-cio create-views {made.name}",
-        f"rs-cio preview {made.name} {day} --export",
-        f"rs-cio backfill {made.name} --day {day}",
+        f"rs-cio preview {made.name} --export",
+        f"rs-cio backfill {made.name} --day DAY, the one that preview showed",
         "reload the definitions in the Dagster UI, which then shows the feed",
     )
 
@@ -83,4 +82,4 @@ def _require_names(name: str, source: str) -> None:
     if not SNAKE_CASE.fullmatch(name):
         raise ConfigurationError(f"{name} cannot be a feed's name", next_step="use snake_case, for example review_submitted")
     if not _SOURCE.fullmatch(source):
-        raise ConfigurationError(f"{source} is not schema.table", next_step="name the schema too, for example shop.reviews")
+        raise ConfigurationError(f"{source} is not schema.table", next_step="name the schema too, for example shop.refunds")

@@ -34,7 +34,7 @@ from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings
 from rs_cio_assets.store import Manifest, StagedFile, Store, load_manifest
 from rs_cio_assets.store.overlay import OverlayStore
-from rs_cio_assets.warehouse import stage_days
+from rs_cio_assets.warehouse import newest_day_with_rows, stage_days
 
 LOOK_AGAIN_AFTER_S = 1.0
 Log = Callable[[str], None]
@@ -80,9 +80,10 @@ def any_feed(contract: Contract, name: str) -> Feed:
     names = [feed.name for feed in contract.feeds]
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
+        choice = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}."
         raise ConfigurationError(
             f"the contract has no feed {name}",
-            next_step=f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}",
+            next_step=f"{choice} If another contract has it, set RS_CIO_CONTRACT to that, in this terminal too",
         )
     return contract.feed(name)
 
@@ -104,6 +105,29 @@ def require_local_store(settings: Settings) -> None:
             f"there is no store at {settings.store}: nothing was exported from here",
             next_step="give the command in the project's folder, set RS_CIO_STORE, or sync a day first (`make demo`)",
         )
+
+
+def require_warehouse(settings: Settings) -> None:
+    """Raises: WarehouseUnavailable, WarehouseRefused when Redshift does not take a login now.
+
+    For commands that start runs and wait for them: each run would ask again, for minutes and without a word.
+    """
+    with resources_for(settings)["warehouse"].session():
+        return
+
+
+def newest_day(settings: Settings, feed: Feed) -> str:
+    """The newest day, up to today, of which the feed's view has rows. Raises: ConfigurationError; what the warehouse raises."""
+    days = [settings.start_date.isoformat(), datetime.now(UTC).date().isoformat()]
+    with resources_for(settings)["warehouse"].session() as session:
+        day = newest_day_with_rows(session, feed, *days)
+    if day is None:
+        raise ConfigurationError(
+            f"{feed.view} has no row from {days[0]} to {days[1]} (UTC)",
+            next_step="look at the view's SQL and its tables; for older rows set RS_CIO_START_DATE to an earlier day",
+            feed=feed.name,
+        )
+    return day
 
 
 def preview(

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import AssetMaterialization, AssetRecordsFilter, DagsterInstance, JsonMetadataValue, MetadataValue
+from dagster import (
+    AssetCheckKey,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    AssetRecordsFilter,
+    DagsterInstance,
+    JsonMetadataValue,
+    MetadataValue,
+)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 
 from rs_cio_assets.assets.keys import feed_key
 from rs_cio_assets.contract.models import Feed, FeedKind
@@ -22,14 +31,15 @@ _PER_PAGE = 1_000
 
 @dataclass(frozen=True)
 class DeliveredDay:
-    """The latest delivery of one day: of which state of the view (None: not recorded), with which columns, when, and how many
-    rows were held until when (None with rows held: they wait for their person)."""
+    """The latest delivery of one day: of which state of the view (None: not recorded), with which columns, when, how many rows
+    were held until when (None with rows held: they wait for their person), and by which run."""
 
     source: Fingerprint | None
     columns: str
     at: datetime
     held: int = 0
     held_until: datetime | None = None
+    run_id: str = ""
 
 
 def source_metadata(manifest: Manifest) -> JsonMetadataValue:
@@ -60,9 +70,35 @@ def delivered_days(instance: DagsterInstance, feed_name: str, days: Sequence[str
         for record in page.records:
             if record.asset_materialization and record.partition_key:
                 at = datetime.fromtimestamp(record.timestamp, UTC)
-                found.setdefault(record.partition_key, _delivered(record.asset_materialization, at))
+                found.setdefault(record.partition_key, _delivered(record.asset_materialization, at, record.run_id))
         cursor, has_more = page.cursor, page.has_more
     return found
+
+
+def stopped_days(instance: DagsterInstance, feed_name: str, days: Sequence[str], checks: Sequence[str]) -> set[str]:
+    """Those of *days* whose latest delivery one of the feed's blocking *checks* stopped; of a run of several days, all of them.
+
+    To Dagster such a day is materialized, for its rows were delivered before the check; its own 'failed' leaves it out.
+    """
+    runs: set[str] = set()
+    for check in checks:
+        cursor, has_more = None, True
+        while has_more:
+            page = instance.event_log_storage.get_asset_check_execution_history(
+                AssetCheckKey(feed_key(feed_name), check),
+                limit=_PER_PAGE,
+                cursor=cursor,
+                status={AssetCheckExecutionRecordStatus.FAILED},
+            )
+            runs |= {record.run_id for record in page if _is_error(record)}
+            cursor, has_more = page[-1].id if page else None, len(page) == _PER_PAGE
+    return {day for day, latest in delivered_days(instance, feed_name, days).items() if latest.run_id in runs} if runs else set()
+
+
+def _is_error(record: AssetCheckExecutionRecord) -> bool:
+    """True when the check failed, and not as a warning."""
+    event = record.event and record.event.dagster_event
+    return bool(event) and event.asset_check_evaluation_data.severity is AssetCheckSeverity.ERROR
 
 
 def first_delivered_day(instance: DagsterInstance, feed_name: str) -> str | None:
@@ -90,7 +126,7 @@ def _is_newer(found: datetime | None, was: datetime | None) -> bool:
     return found is not None and (was is None or found > was)
 
 
-def _delivered(materialization: AssetMaterialization, at: datetime) -> DeliveredDay:
+def _delivered(materialization: AssetMaterialization, at: datetime, run_id: str) -> DeliveredDay:
     said: Mapping[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
     source = said.get(SOURCE)
     source = source if isinstance(source, Mapping) else {}
@@ -101,6 +137,7 @@ def _delivered(materialization: AssetMaterialization, at: datetime) -> Delivered
         at=at,
         held=said.get(HELD) or 0,
         held_until=None if until is None else datetime.fromtimestamp(until, UTC),
+        run_id=run_id,
     )
 
 

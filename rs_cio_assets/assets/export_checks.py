@@ -43,6 +43,11 @@ class ViewState:
     definition: DefinitionDifference | None
     undated_rows: int
 
+    @property
+    def is_outdated(self) -> bool:
+        """True when create_views mends every difference: the contract's SQL has changed, and nothing else."""
+        return self.definition is not None and self.definition.is_outdated
+
     def findings(self, feed: Feed) -> tuple[Finding, ...]:
         """What about the definition blocks."""
         if self.definition is None:
@@ -133,7 +138,8 @@ def contract_failure(feed: Feed, label: str, view: ViewState, blocking: Sequence
     problems, steps = [finding.text for finding in blocking], [finding.next_step for finding in blocking]
     if view.difference.is_blocking:
         problems = [*view.difference.sentences(), *problems]
-        steps.insert(0, _columns_step(feed))
+        if not view.is_outdated:
+            steps.insert(0, _columns_step(feed))
     steps.append("then run this day again")
     if blocking and not view.difference.is_blocking:
         names = ", ".join(dict.fromkeys(finding.name for finding in blocking))
@@ -163,7 +169,8 @@ def _contract_result(feed: Feed, view: ViewState, judged: Sequence[JudgedDay], a
     ]
     steps = [finding.next_step for finding in findings if finding.name not in accepted]
     if difference.is_blocking:
-        steps.insert(0, _columns_step(feed))
+        if not view.is_outdated:
+            steps.insert(0, _columns_step(feed))
     elif difference.extra:
         steps.append("list the column in the contract, or leave it out of the view")
     if view.undated_rows:

@@ -146,7 +146,10 @@ def build_feed(
         else:
             yield materialized(context, finished)
             yield _rows_result(reports)
-            yield _rejections_result(feed, reports)
+            result = _rejections_result(feed, reports)
+            if not result.passed:  # the run's page shows Dagster's traceback of a check, and not what the check says
+                (context.log.error if result.severity is AssetCheckSeverity.ERROR else context.log.warning)(result.description)
+            yield result
 
     return delivered_feed
 
@@ -241,7 +244,13 @@ def _rejections_result(feed: Feed, reports: list[DeliveryReport]) -> AssetCheckR
     if rejected:
         metadata["rejected by day and reason"] = records_table(
             [
-                {"day": report.day, "reason": reason, "rows": count}
+                {
+                    "day": report.day,
+                    "reason": reason,
+                    "columns": ", ".join(report.columns_of(reason)),
+                    "rows": count,
+                    "what to do": "; ".join(sorted({e.message for e in report.examples if e.reason == reason})),
+                }
                 for report in rejected
                 for reason, count in sorted(report.rejected_by_reason.items())
             ]
@@ -264,13 +273,19 @@ def _rejections_text(feed: Feed, rejected: list[DeliveryReport], over: list[Deli
     if not rejected:
         return "No row was rejected."
     days = [
-        f"{r.day}: {r.rejected:,} of {r.rows:,} rows were rejected and not sent "
-        f"({', '.join(f'{reason} {count:,}' for reason, count in sorted(r.rejected_by_reason.items()))})"
+        f"{r.day}: {r.rejected:,} of {r.rows:,} rows were rejected and not sent ({', '.join(_reasons(r))})"
         for r in rejected[:DAYS_NAMED]
     ]
     more = f"; and on {len(rejected) - DAYS_NAMED} more days" if len(rejected) > DAYS_NAMED else ""
     budget = f"more than the {feed.max_rejected_share:.0%} that the feed allows" if over else "within what the feed allows"
     return (
-        f"{'; '.join(days)}{more}; the other rows went on. That is {budget}. "
-        "Next step: read the reasons below, mend the view or the contract, and run the day again."
+        f"{feed.name}, {'; '.join(days)}{more}; the other rows went on. That is {budget}. "
+        f"Next step: `rs-cio rejections {feed.name}` names the rows; mend the view or the contract, and run the day again."
     )
+
+
+def _reasons(report: DeliveryReport) -> Iterator[str]:
+    for reason, count in sorted(report.rejected_by_reason.items()):
+        columns = report.columns_of(reason)
+        where = f" in {', '.join(columns)}" if columns else ""
+        yield f"{count:,} {reason}{where}"

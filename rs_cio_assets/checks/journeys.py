@@ -45,7 +45,7 @@ _WORDS = {
     ),
 }
 _WHY_NOT = {
-    What.NOT_DELIVERED: "not delivered to Customer.io",
+    What.NOT_DELIVERED: "not delivered to Customer.io (the day was not run, or the row is held or rejected)",
     What.HISTORY: "delivered as history (72 hours old or older)",
     What.UNSUBSCRIBED: "of people who unsubscribed",
 }

@@ -137,7 +137,10 @@ def _contract_error(folder: Path, problems: Sequence[_Problem]) -> ContractError
 
 def _no_folder(folder: Path) -> ContractError:
     error = _contract_error(folder, [_Problem(f"{folder.name}/", 1, "is not a folder; correct RS_CIO_CONTRACT")])
-    error.next_step = f"name the folder that holds workspace.yaml, or begin one: rs-cio contract init {folder.name}"
+    error.next_step = (
+        "name the folder that holds workspace.yaml, by its whole path where commands are given in several folders, "
+        f"or begin one: rs-cio contract init {folder.name}"
+    )
     return error
 
 
@@ -264,6 +267,8 @@ def _places(error: ValidationError, model: type[BaseModel], lines: Mapping[tuple
     """Line and text of each problem. Messages of whole-model rules may name several fields, one per line of text."""
     places = []
     for item in error.errors(include_url=False):
+        if item["loc"][-1:] == ("str",) and isinstance(item.get("input"), list):
+            continue  # a text or a list would do, a list was given: what is wrong with it stands beside this
         path = tuple(str(part) for part in item["loc"] if part not in {"tuple[str, ...]", "str", "[key]"})
         for text in _message(item, model).splitlines():
             field = path or tuple(text.partition(":")[0].split("."))
@@ -288,14 +293,16 @@ def _message(item: Mapping[str, Any], model: type[BaseModel] | None = None) -> s
         allowed = _allowed_fields(item["loc"], model)
         name = str(item["loc"][-1])
         similar = difflib.get_close_matches(name, allowed, n=1)
-        hint = f"; did you mean {similar[0]}?" if similar else ""
-        return f"is not a known field{hint} (allowed: {', '.join(allowed)})"
+        hint = f"; did you mean {similar[0]}?" if similar else f" (allowed: {', '.join(allowed)})"
+        return f"is not a known field{hint}"
     if kind in {"enum", "literal_error"}:
         return f"found {given!r}; allowed: {context.get('expected', '')}"
     if kind == "string_pattern_mismatch":
         return f"found {given!r}; must match {context.get('pattern')}"
     if kind == "string_type" and isinstance(given, bool):
         return f"found {str(given).lower()} without quotes, which YAML reads as a truth value; write it in quotes"
+    if kind == "string_type" and isinstance(given, int | float):
+        return f"found {given!r} without quotes, which YAML reads as a number; write it in quotes"
     if kind in {"dict_type", "model_type", "model_attributes_type"}:
         return f"found {given!r}; must be a mapping of fields"
     if kind == "value_error":

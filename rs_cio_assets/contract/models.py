@@ -112,7 +112,8 @@ class Column(Strict):
         if self.type not in text and self.max_bytes is not None:
             problems.append("max_bytes is for string and json columns")
         if self.type is not ColumnType.STRING and (self.pattern or self.values):
-            problems.append("pattern and values are for string columns")
+            cast = "cast it to VARCHAR in the SQL and declare type: string"
+            problems.append(f"pattern and values are for string columns; {cast}")
         if problems:
             raise ValueError("; ".join(problems))
         return self

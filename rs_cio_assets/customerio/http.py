@@ -109,7 +109,7 @@ class Http:
             stop=tenacity.stop_after_attempt(ATTEMPTS),
             wait=_wait_before_retry,
             retry=tenacity.retry_if_exception_type(_TryAgain),
-            before_sleep=tenacity.before_sleep_log(_log, logging.WARNING),
+            before_sleep=lambda state: self._say_again(f"{method} {shown or path}", state),
             reraise=True,
         )
         try:
@@ -120,6 +120,10 @@ class Http:
                 retry_after_s=error.wait_s,
                 next_step="run the day again later; what was acknowledged is recorded and is not sent again",
             ) from None
+
+    def _say_again(self, what: str, state: tenacity.RetryCallState) -> None:
+        failed, wait_s = state.outcome and state.outcome.exception(), state.upcoming_sleep
+        _log.warning("Customer.io's %s did not answer %s: %s. Asking again in %.1f s.", self._api, what, failed, wait_s)
 
     def _attempt(self, method: str, path: str, shown: str, has_absence: bool, options: dict[str, Any]) -> httpx.Response:
         """Wait for a turn, ask once, and tell the pace how it went."""

@@ -65,6 +65,10 @@ class DeliveryReport:
         outcomes = (self.delivered, self.unchanged, self.amended, self.duplicates, self.held, self.superseded, self.rejected)
         return self.rows == sum(outcomes)
 
+    def columns_of(self, reason: str) -> list[str]:
+        """The columns for which rows were rejected with this reason; none where it is the row as a whole."""
+        return sorted({example.column for example in self.examples if example.reason == reason and example.column})
+
 
 @dataclass(frozen=True)
 class Preview:

@@ -73,7 +73,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     fault = _fault(options)
     home = options.home / f"fault-{fault.id}" if fault else options.home
     contract = _contract_of_its_own(home) if fault else None
-    with sandbox(home, options.ports, console, contract=contract) as running:
+    with sandbox(home, options.ports, console, contract=contract, step="[bold]1/5[/] ") as running:
         outcomes = Demo(options, running, console).run()
         is_good = _summarize(outcomes, running.settings, console, time.monotonic() - started)
         if fault:
@@ -83,8 +83,10 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             reload_definitions(running)
             console.print(f"The check         {_check_url(fault, running)}")
         if not options.is_once:
-            console.print("Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make demo` again is quick.")
-            wait_until_interrupted(running.processes)
+            console.print(
+                "Both stay open until Ctrl-C. `make advance` lets the shop's time go on; `make dev` opens both again at once."
+            )
+            wait_until_interrupted(running.processes, console)
     return 0 if is_good else 1
 
 

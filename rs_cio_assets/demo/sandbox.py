@@ -60,12 +60,18 @@ class Sandbox:
 
 @contextmanager
 def sandbox(
-    home: Path, ports: Ports, console: Console, *, contract: Path | None = None, dagster_yaml: Path | None = None
+    home: Path,
+    ports: Ports,
+    console: Console,
+    *,
+    contract: Path | None = None,
+    dagster_yaml: Path | None = None,
+    step: str = "",
 ) -> Iterator[Sandbox]:
     """The stand-ins and the Dagster UI, running until the block ends; yields what reaches them.
 
     *contract* is a contract's folder in place of that of the environment, *dagster_yaml* the instance's settings in place of the
-    shipped ones.
+    shipped ones, *step* what stands before the first word, where it is one of several.
     Raises: ConfigurationError when a port is taken or a process does not start.
     """
     if environment({}).get("RS_CIO_MODE", "sandbox") != "sandbox":
@@ -76,7 +82,7 @@ def sandbox(
     if not Path("workspace.yaml").exists():
         raise ConfigurationError("there is no workspace.yaml here", next_step="run the command in the project's folder")
     ports.require_free()
-    console.print("[bold]1/5[/] Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)")
+    console.print(f"{step}Starting the Redshift stand-in, the Customer.io stand-in and the Dagster UI (127.0.0.1)")
     dagster_home = _dagster_home(home, dagster_yaml)
     environ = environment(
         {
@@ -118,12 +124,13 @@ def sandbox(
         yield Sandbox(settings, instance, f"http://127.0.0.1:{ports.dagster}", processes)
 
 
-def wait_until_interrupted(processes: Sequence[ManagedProcess]) -> None:
-    """Wait for Ctrl-C. Raises: ConfigurationError when one of *processes* ends by itself."""
+def wait_until_interrupted(processes: Sequence[ManagedProcess], console: Console) -> None:
+    """Wait for Ctrl-C, and say that stopping takes a while. Raises: ConfigurationError when one of *processes* ends by itself."""
     try:
         while all(process.is_running for process in processes):
             time.sleep(0.5)
     except KeyboardInterrupt:
+        console.print("Stopping what was started: a few seconds.")
         return
     ended = next(process for process in processes if not process.is_running)
     raise ConfigurationError(

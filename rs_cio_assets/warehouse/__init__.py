@@ -1,7 +1,7 @@
 """Redshift: connect, create and describe views, read days of a view into staged Parquet."""
 
 from rs_cio_assets.warehouse.connection import Session, Warehouse
-from rs_cio_assets.warehouse.fingerprint import count_undated, read_fingerprints
+from rs_cio_assets.warehouse.fingerprint import count_undated, newest_day_with_rows, read_fingerprints
 from rs_cio_assets.warehouse.people import stage_people
 from rs_cio_assets.warehouse.questions import keep_answer
 from rs_cio_assets.warehouse.stage import stage_days
@@ -17,6 +17,7 @@ __all__ = [
     "create_view",
     "describe_view",
     "keep_answer",
+    "newest_day_with_rows",
     "read_fingerprints",
     "stage_days",
     "stage_people",

@@ -54,6 +54,11 @@ class DefinitionDifference:
         return tuple(sentences)
 
     @property
+    def is_outdated(self) -> bool:
+        """True when the view is ours and as it was created, and only the contract has gone on."""
+        return self.is_sql_changed and not self.diff and not self.is_others
+
+    @property
     def next_step(self) -> str:
         """What to do about either."""
         if self.is_others:
@@ -61,6 +66,8 @@ class DefinitionDifference:
                 "if the change is wanted, run create_views: it compares the view with the contract and accepts the definition "
                 "as it is now, replacing nothing; if not, mend the view where it is made"
             )
+        if self.is_outdated:
+            return "run create_views: it makes the view anew from the contract's SQL"
         return "put a wanted change into the contract's SQL, and run create_views: it replaces the view by the contract's"
 
 

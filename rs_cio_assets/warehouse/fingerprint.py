@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, date, timedelta
 
 from rs_cio_assets.contract.models import Feed
 from rs_cio_assets.store import Fingerprint
@@ -36,6 +36,17 @@ def read_fingerprints(session: Session, feed: Feed, days: Sequence[str]) -> dict
         aware = loaded_at if loaded_at is None or loaded_at.tzinfo else loaded_at.replace(tzinfo=UTC)
         fingerprints[day] = Fingerprint(int(rows), aware, str(checksum))
     return fingerprints
+
+
+def newest_day_with_rows(session: Session, feed: Feed, first: str, last: str) -> str | None:
+    """The newest of the days *first* to *last* (ISO, UTC) of which the view has a row; None where it has none."""
+    start, end = date.fromisoformat(first), date.fromisoformat(last) + timedelta(days=1)
+    found = session.fetch(
+        f"SELECT TO_CHAR(MAX({sql.day_expression(feed)}), 'YYYY-MM-DD') FROM {sql.view_name(feed)} "  # noqa: S608
+        f"WHERE {sql.slice_condition(feed)}",
+        (start, end, start, end),
+    )
+    return found[0][0]
 
 
 def count_undated(session: Session, feed: Feed) -> int:

@@ -11,6 +11,7 @@ from rs_cio_assets.warehouse.connection import Session
 from rs_cio_assets.warehouse.sql import quoted
 from rs_cio_assets.warehouse.views import column_of
 
+TABLES_NAMED = 20
 _NUMERIC_HEADER = (
     4  # a NUMERIC's type modifier is (precision << 16 | scale) + 4. Source: PostgreSQL 8.0's numeric.h, as in the driver
 )
@@ -22,9 +23,22 @@ def describe_source(session: Session, source: str) -> tuple[SourceColumn, ...]:
         described = session.describe_types(f"SELECT * FROM {_name(source)} LIMIT 0")  # noqa: S608 - a quoted name
     except WarehouseRefused as error:
         if "<feed>" in error.next_step:  # the advice for a view that a feed should have
-            error.next_step = f"correct the name: {source} must be a table or view that this user may read"
+            error.next_step = (
+                f"correct the name: {source} must be a table or view that this user may read{_others(session, source)}"
+            )
         raise
     return tuple(_column(name, oid, modifier) for name, oid, modifier in described)
+
+
+def _others(session: Session, source: str) -> str:
+    """What the schema has instead, as far as this user sees it. Tables that are not Redshift's own are not among them."""
+    schema = source.split(".", maxsplit=1)[0]
+    found = session.fetch(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name", (schema,)
+    )
+    names = [str(name) for (name,) in found]
+    more = f" and {len(names) - TABLES_NAMED} more" if len(names) > TABLES_NAMED else ""
+    return f"; {schema} has {', '.join(names[:TABLES_NAMED])}{more}" if names else f"; it sees no table in a schema {schema}"
 
 
 def count_source(session: Session, source: str, columns: Sequence[SourceColumn], found: Candidates, pattern: str) -> Counts:

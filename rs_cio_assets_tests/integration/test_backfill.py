@@ -144,6 +144,25 @@ def test_a_failed_day_stops_no_other_and_is_run_alone_when_failed_is_asked_for(s
     assert (days_run(mended), mended["is_good"]) == ([day(10)], True)
 
 
+def test_days_with_too_many_rejected_rows_are_failed_and_run_again(shop: Shop):
+    """Dagster calls such a day materialized, for the check came after its rows: the same command runs it again all the same, and
+    no more once it is mended. What differs in the day alone is said once."""
+    feed = shop.desk.settings.contract / "feeds" / "folk.yaml"
+    feed.write_text(feed.read_text().replace("max_rejected_share: 1", "max_rejected_share: 0.05"))
+    shop.fill(9, 8)
+    for ago in (9, 8):
+        bad = f"INSERT INTO backfill_test.folk SELECT 'nobody', updated_at, loaded_at, tier {OF_DAY.format(day(ago))}"
+        run_sql(shop.desk.settings, bad)
+    result = shop.desk.type("backfill", "folk", f"{day(9)}..{day(8)}")
+    assert result.exit_code == 1
+    assert result.stdout.count("rows were rejected and not sent (1 identifier_shape in customer_id)") == 1
+    assert f"As on {day(8)}, so on: {day(9)}" in result.stdout
+    run_sql(shop.desk.settings, "DELETE FROM backfill_test.folk WHERE customer_id = 'nobody'")
+    mended = shop.backfill("folk", f"{day(9)}..{day(8)}")
+    assert (days_run(mended), mended["is_good"]) == ([day(8), day(9)], True)
+    assert days_run(shop.backfill("folk", f"{day(9)}..{day(8)}")) == []
+
+
 def test_several_days_in_a_run_fall_back_to_one_each_where_something_is_wrong(shop: Shop):
     """Six days, three in a run: one run for the good three, and for the others one each, of which the bad one fails alone."""
     shop.fill(13, 8)

@@ -112,6 +112,8 @@ def test_rows_that_cannot_be_sent_are_rejected_and_the_rest_of_the_day_goes_on(c
         (check,) = [c for c in outcome.checks if c.name == "rejections_within_budget" and not c.is_passed]
         assert "3 of " in check.description
         assert "rows were rejected and not sent" in check.description
+        assert "1 identifier_missing in customer_id, 1 operation_too_large, 1 time_missing in occurred_at" in check.description
+        assert "`rs-cio rejections orders` names the rows" in check.description
         assert not check.is_error
         assert pipeline.counts()["by_name"] == {"Order Completed": 3}
         assert delivered(pipeline.sync_one(DAY))["orders"]["delivered"] == 0

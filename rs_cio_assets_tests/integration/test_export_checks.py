@@ -214,6 +214,7 @@ def test_a_contract_whose_sql_changed_asks_for_create_views(shop: Shop):
     changed = shop.contract(shop.sql(tier="'silver'::VARCHAR"))
     (failure,) = run(shop, changed, has_new_views=False).failures
     assert f"the contract's SQL changed since {shop.schema}.v_orders was created: run create_views" in failure
+    assert "Next step: run create_views: it makes the view anew from the contract's SQL; then run this day again" in failure
     assert run(shop, changed).failures == []
 
 

@@ -115,12 +115,14 @@ def test_two_tables_become_a_person_and_an_event_in_customerio(user: User):
         ("contract", "lint"),
         ("contract", "test"),
         ("create-views",),
+        ("preview", "review_submitted", "--export", "--rows", "0"),
         ("backfill", "all", "--day", DAY),
     ):
         code, shown = user.type(*words)
         assert code == 0, shown
         said += shown
     assert "6 cases, 0 wrong." in said
+    assert f"review_submitted {DAY}: 2 rows." in said  # the newest day that has some
     written = "".join(path.read_text() for path in user.folder.rglob("*") if path.is_file())
     assert [value for value in PLANTED if value in said or value in written] == []
     with CustomerioHttp(user.settings.customerio.app_url) as cio:
@@ -179,7 +181,11 @@ def test_a_person_s_word_stands_in_place_of_a_guess(user: User):
     [
         (("visited", "club.bare"), "no column says when a row reached the warehouse"),
         (("visited", "club.bare"), "no column (a timestamp in UTC) says when it happened"),
-        (("visited", "club.nothing"), "club.nothing must be a table or view that this user may read"),
+        (
+            ("visited", "club.nothing"),
+            "club.nothing must be a table or view that this user may read; club has bare, doubtful, members",
+        ),
+        (("visited", "nowhere.members"), "it sees no table in a schema nowhere"),
         (("visited", "doubtful"), "doubtful is not schema.table"),
         (("Visited", "club.doubtful"), "use snake_case"),
         (("visited", "club.doubtful", "--time", "visit_id"), "--time visit_id of club.doubtful is no timestamp"),

@@ -88,7 +88,7 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     ),
     "unknown option": (
         replace(CHECKOUT, "max_bytes: 3,", "max_byte: 3,"),
-        f"{CHECKOUT}:{CURRENCY}: columns.currency.max_byte: is not a known field; did you mean max_bytes? (allowed: description,",
+        f"{CHECKOUT}:{CURRENCY}: columns.currency.max_byte: is not a known field; did you mean max_bytes?",
     ),
     "unknown in workspace": (
         replace("workspace.yaml", "customerio: id", "customerios: id"),
@@ -110,6 +110,14 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     "truth value": (
         replace(CHECKOUT, "values: primary_category", "values: [no, maybe]"),
         f"{CHECKOUT}:{CATEGORY}: columns.primary_category.values.0: found false without quotes",
+    ),
+    "number in a list of texts": (
+        replace(CHECKOUT, "values: primary_category", "values: [30]"),
+        f"{CHECKOUT}:{CATEGORY}: columns.primary_category.values.0: found 30 without quotes",
+    ),
+    "unlike any option": (
+        replace(CHECKOUT, "max_bytes: 3,", "colour: 3,"),
+        f"{CHECKOUT}:{CURRENCY}: columns.currency.colour: is not a known field (allowed: description,",
     ),
     "name in the file": (replace(CHECKOUT, "kind: event", "name: x\nkind: event"), f"{CHECKOUT}:2: name: is taken from"),
     "owner": (replace(CHECKOUT, "team:retention", "retention"), f"{CHECKOUT}:6: owner: found 'retention'; must match"),
@@ -171,6 +179,14 @@ def test_every_kind_of_problem_is_told_at_its_line(change: Change, expected: str
     """Whatever is wrong, the message begins with file:line and field, and names what was found and what is allowed."""
     change(folder)
     assert any(problem.startswith(expected) for problem in told(folder)), told(folder)
+
+
+def test_a_mistake_is_one_problem(folder: Path):
+    """A list where a text or a list may stand is not also told to be no text; a near name is not followed by all the others."""
+    PROBLEMS["number in a list of texts"][0](folder)
+    PROBLEMS["unknown option"][0](folder)
+    assert len(told(folder)) == 2
+    assert not [problem for problem in told(folder) if "allowed" in problem]
 
 
 def test_all_problems_of_all_files_are_told_at_once(folder: Path):
