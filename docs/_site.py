@@ -1,7 +1,7 @@
 """Hooks of MkDocs (mkdocs.yml): README and changelog are pages of the site, and links lead there or become plain text.
 
-The pages are written to be read as files of the project. Here a link to a page leads to it in the site, and a link to a file that
-is no page keeps its text alone. A link to what is not there stays as it is, so that a strict build fails.
+The pages are written to be read as files of the project. Here a link to a page or picture leads to it in the site, and a link to
+another file keeps its text alone. A link to what is not there stays as it is, so that a strict build fails.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             path /= "README.md"
         if path in ADDED:
             uri = ADDED[path]
-        elif path.suffix == ".md" and path.is_relative_to(DOCS):
+        elif path.suffix in {".md", ".png"} and path.is_relative_to(DOCS):
             uri = path.relative_to(DOCS).as_posix()
         else:
             return text

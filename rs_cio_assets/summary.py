@@ -86,8 +86,9 @@ def checks_table(outcomes: Iterable[JobOutcome]) -> Table:
     table.add_column("says", overflow="fold")
     for name, checks in sorted(by_check.items()):
         failed = Counter((check.asset, check.description) for check in checks if not check.is_passed)
-        passed = sum(check.is_passed for check in checks)
-        table.add_row(name, f"{passed}/{len(checks)}", "" if failed else escape(_what_all_say(checks)))
+        passed, waiting = (sum(getattr(check, name) for check in checks) for name in ("is_passed", "is_not_ready"))
+        state = "[yellow]not ready[/]" if waiting == len(checks) else f"{passed}/{len(checks)}"
+        table.add_row(name, state, "" if failed else escape(_what_all_say(checks)))
         for (asset, said), times in sorted(failed.items()):
             often = f" ({times} times)" if times > 1 else ""
             colour = "yellow" if said.startswith(NOT_READY) else "red"

@@ -137,6 +137,13 @@ class Smoke:
 
 
 @pytest.fixture
+def customerio(tmp_path: Path) -> Iterator[CustomerioStandIn]:
+    """An empty workspace with Customer.io's own limits: the suite asks for them."""
+    with CustomerioStandIn(tmp_path / "customerio") as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
 def smoke(settings: Settings, s3: ScriptedS3, customerio: CustomerioStandIn, tmp_path: Path) -> Smoke:
     """The suite, and a campaign that it may start."""
     campaign = {"name": "Smoke", "state": "running", "event_name": "Smoke"}

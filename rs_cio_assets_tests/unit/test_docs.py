@@ -23,7 +23,7 @@ from rs_cio_assets.definitions import build_definitions
 from rs_cio_assets.delivery.rules import FOUND_BY_ENGINE, compile_rules, size_rule
 from rs_cio_assets.readiness.lines import CHECKLIST
 from rs_cio_assets.samples import try_samples
-from rs_cio_assets.settings import VARIABLES, load_settings
+from rs_cio_assets.settings import SANDBOX_DEFAULTS, VARIABLES, load_settings
 from rs_cio_assets_tests.live.switches import VARIABLES as LIVE_VARIABLES
 
 PROJECT = Path(__file__).parents[2]
@@ -122,6 +122,13 @@ def test_every_option_of_a_feed_is_explained():
     page = (PROJECT / "docs" / "analyst.md").read_text()
     fields = set(Feed.model_fields) - {"name", "sql", "owner"}
     assert {name for name in fields if f"`{name}" not in page and f"{name}:" not in page} == set()
+
+
+def test_the_sandbox_s_tables_are_reached_as_the_page_says():
+    """The command of the page "The sandbox" has the user, password, port and database that the sandbox has."""
+    has = {name.removeprefix("REDSHIFT_").lower(): value for name, value in SANDBOX_DEFAULTS.items()}
+    command = "PGPASSWORD={password} psql -h {host} -p {port} -U {user} {database}".format_map(has)
+    assert f"`{command}`" in (PROJECT / "docs" / "sandbox.md").read_text()
 
 
 def test_every_decision_is_listed():

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rs_cio_assets.assets.metadata import delivery_metadata
+from rs_cio_assets.checks.results import NOT_READY
 from rs_cio_assets.delivery import DeliveryReport, LateArrivals
 from rs_cio_assets.store import Fingerprint, Manifest
 from rs_cio_assets.summary import FeedTotals, add_up, checks_table, feeds_table
@@ -153,6 +154,14 @@ def test_every_different_thing_that_a_failed_check_said_is_shown():
     assert "customerio/feeds/people: 7 rows are missing (2 times)" in text
     assert "customerio/feeds/orders: 1 row is missing" in text
     assert "all there" not in text
+
+
+def test_a_check_that_could_say_nothing_yet_is_not_ready_and_no_failure():
+    """In place of 0/1, which looks like one; where some of its assets could be judged, those are counted."""
+    waiting = check("customerio/feeds/people", says=f"{NOT_READY} nothing is due")
+    assert re.search(r"row_conservation\W+not ready", printed(checks_table([outcome(DAYS[:1], checks=[waiting])])))
+    passed = check("customerio/feeds/orders", is_passed=True)
+    assert re.search(r"row_conservation\W+1/2", printed(checks_table([outcome(DAYS[:1], checks=[waiting, passed])])))
 
 
 def test_a_long_failure_is_folded_and_never_cut():
