@@ -17,12 +17,13 @@ from dagster import (
     ResourceParam,
     asset,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from rs_cio_assets.assets import CHECK_RESULTS_KEY, LOG_KEY
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.segments import DIFFERENCES_KEPT
+from rs_cio_assets.readiness.evidence import SAID
 from rs_cio_assets.store import Store
 from rs_cio_assets.warehouse import Session, Warehouse
 from rs_cio_assets.warehouse.differences import write_differences
@@ -34,7 +35,6 @@ OVERLAP = timedelta(hours=6)
 FIRST_LOOK = timedelta(days=400)  # how far back, where the table is empty
 DESCRIPTION_BYTES = 4_096
 _PAGE = 100
-_SAID = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _ROWS = pa.schema(
     [
         ("asset", pa.string()),
@@ -91,7 +91,7 @@ def evaluations(instance: DagsterInstance, key: AssetCheckKey, since: datetime) 
     """Rows of `check_results` for each evaluation of *key* at or after *since* (aware), newest first."""
     cursor: int | None = None
     while True:
-        page = instance.event_log_storage.get_asset_check_execution_history(key, limit=_PAGE, cursor=cursor, status=_SAID)
+        page = instance.event_log_storage.get_asset_check_execution_history(key, limit=_PAGE, cursor=cursor, status=SAID)
         for record in page:
             if record.event is None or datetime.fromtimestamp(record.event.timestamp, UTC) < since:
                 return

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckKey, DagsterInstance
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from rs_cio_assets.alerts import Kind, Moment, Problem
 from rs_cio_assets.alerts.problems import line_of
@@ -19,13 +19,13 @@ from rs_cio_assets.automation.words import is_failed, kind_of, said
 from rs_cio_assets.checks.results import NOT_READY
 from rs_cio_assets.checks.timing import HISTORY_ROWS, MOST_LATE, ROWS_MEASURED, WHOLE_P95, in_words
 from rs_cio_assets.contract import Contract, FeedKind
+from rs_cio_assets.readiness.evidence import SAID
 
 NEAR_72_H = timedelta(hours=48)
 HOLD_WARNING = timedelta(hours=6)
 HOLD_GRACE = timedelta(hours=2)
 HOLD_DAYS = 7  # before today; a row is due at the latest four days after it happened
 LATENCY = "latency"
-_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def latest_evaluations(
@@ -35,8 +35,8 @@ def latest_evaluations(
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
     found = {}
     for key, record in latest.items():
-        if record.status not in _EVALUATED:  # it was planned, and is running, or ended without a word
-            earlier = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+        if record.status not in SAID:  # it was planned, and is running, or ended without a word
+            earlier = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=SAID)
             record = next(iter(earlier), None)  # noqa: PLW2901 - the one that counts
         if record is not None:
             found[key] = record

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
+from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -12,6 +13,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.canaries import Flight, fly_canaries
 from rs_cio_assets.checks.results import bad, good, not_ready
 from rs_cio_assets.checks.segments import segment_obstacle
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.contract.segments import Journey, Segment
 from rs_cio_assets.customerio import AppClient, TrackClient
@@ -42,7 +44,7 @@ def _checks(contract: Contract) -> Iterator[AssetChecksDefinition]:
 
 
 def _build(journey: Journey, feed: Feed, audience: Segment, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name=f"canary_{journey.name}",
         description=check_description(
@@ -54,6 +56,7 @@ def _build(journey: Journey, feed: Feed, audience: Segment, contract: Contract) 
             about=journey.description,
         ),
         pool="customerio_app",
+        silent_with=(BACKFILL_ID_TAG, PARTITION_NAME_TAG),  # it sends: no day that somebody runs asks for that
     )
     def fly(
         context: AssetCheckExecutionContext,

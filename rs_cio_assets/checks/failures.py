@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -20,6 +20,7 @@ from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.activities import CREATED, FAILED, SKIPPED, ActivitiesReport, keep_look, read_activities
 from rs_cio_assets.checks.results import bad, counted, good, hashed, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -40,7 +41,7 @@ def build_failures_checks(contract: Contract) -> list[AssetChecksDefinition]:
         return []
     feed = people[0]
 
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="customerio_refused_nothing_later",
         description=check_description(

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, ResourceParam, asset_check
+from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, ResourceParam
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.loads import newest_load
 from rs_cio_assets.checks.results import bad, good, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract import Contract, Feed, FeedKind
 from rs_cio_assets.warehouse import Warehouse
 
@@ -21,7 +22,7 @@ def build_freshness_checks(contract: Contract) -> list[AssetChecksDefinition]:
 
 
 def _build(feed: Feed) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="fresh",
         description=check_description(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -16,6 +16,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.identities import FeedIds, IdentityReport, Questions, compare_identities
 from rs_cio_assets.checks.read_back import last_days
 from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -40,7 +41,7 @@ def build_identity_checks(contract: Contract) -> list[AssetChecksDefinition]:
         return []
     feed = people[0]
 
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="identities_agree",
         description=check_description(

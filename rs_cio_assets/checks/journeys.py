@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -18,6 +18,7 @@ from rs_cio_assets.checks.campaigns import campaign_problem, name_of
 from rs_cio_assets.checks.evidence import FAULTS, HAVE_FIRED, LIVE, Evidence, Span, What, feed_behind
 from rs_cio_assets.checks.firing import Sources, look_at_journey
 from rs_cio_assets.checks.results import bad, good, hashed, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract import Contract, Feed, Journey
 from rs_cio_assets.customerio import AppClient, Campaign
 from rs_cio_assets.settings import CustomerioSettings
@@ -65,7 +66,7 @@ def build_journey_checks(contract: Contract) -> list[AssetChecksDefinition]:
 
 
 def _build(journey: Journey, feed: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name=f"journey_{journey.name}_fires",
         description=check_description(

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -13,6 +13,7 @@ from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.recomputed import recompute
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, Feed
 from rs_cio_assets.contract.segments import Logic
 from rs_cio_assets.warehouse import Warehouse
@@ -40,7 +41,7 @@ def _description(logic: Logic) -> str:
 
 
 def _logic_check(logic: Logic, feed: Feed) -> AssetChecksDefinition:
-    @asset_check(asset=feed_key(feed.name), name=f"logic_{logic.name}", description=_description(logic), pool="redshift")
+    @standing_check(asset=feed_key(feed.name), name=f"logic_{logic.name}", description=_description(logic), pool="redshift")
     def recomputed(
         context: AssetCheckExecutionContext, config: LogicConfig, warehouse: ResourceParam[Warehouse]
     ) -> AssetCheckResult:

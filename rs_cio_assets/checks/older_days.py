@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.about import check_description
 from rs_cio_assets.assets.deliveries import DeliveredDay, delivered_days, first_delivered_day, has_changed
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.results import bad, counted, good, warned
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.store import Fingerprint
 from rs_cio_assets.warehouse import Session, Warehouse, read_fingerprints, sql
@@ -23,7 +24,7 @@ def build_older_days_checks(contract: Contract, lateness_days: int) -> list[Asse
 
 
 def _build(feed: Feed, lateness_days: int) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="older_days_are_as_delivered",
         description=check_description(

@@ -17,7 +17,6 @@ from dagster import (
     AssetChecksDefinition,
     Config,
     ResourceParam,
-    asset_check,
 )
 from pydantic import Field
 
@@ -27,6 +26,7 @@ from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.delivered import keep_delivered
 from rs_cio_assets.checks.held import HeldReport, compare_with_customerio
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.customerio import AppClient
 from rs_cio_assets.settings import CustomerioSettings
@@ -48,7 +48,7 @@ def build_read_back_check(feed: Feed, contract: Contract) -> AssetChecksDefiniti
     """The check `customerio_holds_what_was_sent` of one feed."""
     what = "attributes" if feed.kind is FeedKind.PEOPLE else f"{feed.event_name} events"
 
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="customerio_holds_what_was_sent",
         description=check_description(

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, ResourceParam
 
 from rs_cio_assets.assets import feed_key
 from rs_cio_assets.assets.about import SEGMENTS, check_description, linked
 from rs_cio_assets.assets.failures import failing_clearly
 from rs_cio_assets.checks.membership import Parity, compare_segment, has_delivered_people
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.checks.whereabouts import Around
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.contract.segments import Segment
@@ -34,7 +35,7 @@ def build_segment_checks(contract: Contract) -> list[AssetChecksDefinition]:
 
 
 def _build(segment: Segment, people: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(people.name),
         name=f"segment_{segment.name}",
         description=check_description(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -11,6 +11,7 @@ from rs_cio_assets.checks.membership import Reached, find_reached
 from rs_cio_assets.checks.results import bad, counted, good, not_ready, warned
 from rs_cio_assets.checks.returned import Returned, find_returned
 from rs_cio_assets.checks.segments import nothing_delivered, open_comparison, segment_obstacle
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract.models import Contract, Feed, FeedKind
 from rs_cio_assets.contract.segments import Journey, Segment
 from rs_cio_assets.settings import CustomerioSettings
@@ -46,7 +47,7 @@ def _checks(contract: Contract) -> Iterator[AssetChecksDefinition]:
 
 
 def _build_reaches(journey: Journey, audience: Segment, feed: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name=f"{journey.name}_reaches_nobody_it_must_not",
         description=check_description(
@@ -125,7 +126,7 @@ def _reached_result(journey: Journey, audience: Segment, found: Reached, request
 
 
 def _build_gone(people: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(people.name),
         name=WHO_LEFT_STAYS_GONE,
         description=check_description(

@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import AssetCheckResult, AssetChecksDefinition, Config, ResourceParam, asset_check
+from dagster import AssetCheckResult, AssetChecksDefinition, Config, ResourceParam
 from pydantic import Field
 
 from rs_cio_assets.assets import feed_key
@@ -17,6 +17,7 @@ from rs_cio_assets.assets.metadata import records_table
 from rs_cio_assets.checks.evidence import feed_behind
 from rs_cio_assets.checks.latency import FROM_WAREHOUSE, TO_WAREHOUSE, WHOLE, Hour, Latency, measure_latency
 from rs_cio_assets.checks.results import bad, counted, good, not_ready
+from rs_cio_assets.checks.standing_check import standing_check
 from rs_cio_assets.contract import Contract, Feed, FeedKind, Journey
 from rs_cio_assets.store import Store
 
@@ -43,7 +44,7 @@ def build_timing_checks(contract: Contract) -> list[AssetChecksDefinition]:
 
 
 def _build_latency(feed: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name="latency",
         description=check_description(
@@ -62,7 +63,7 @@ def _build_latency(feed: Feed, contract: Contract) -> AssetChecksDefinition:
 
 
 def _build_promise(journey: Journey, feed: Feed, contract: Contract) -> AssetChecksDefinition:
-    @asset_check(
+    @standing_check(
         asset=feed_key(feed.name),
         name=f"journey_{journey.name}_keeps_its_promise",
         description=check_description(

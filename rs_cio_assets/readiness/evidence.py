@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from dagster import AssetCheckEvaluation, AssetCheckKey, AssetCheckSeverity, DagsterInstance
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 
 from rs_cio_assets.checks.results import NOT_READY
 from rs_cio_assets.contract.models import Contract, FeedKind
 from rs_cio_assets.readiness.lines import BACKFILL_DAYS, Evidence, Facts, Verdict
 from rs_cio_assets.store import Store, load_manifest
+
+# Of a check that ran: its word, in place of a plan that came to none.
+SAID = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def latest_evidence(instance: DagsterInstance, keys: Iterable[AssetCheckKey]) -> tuple[Evidence, ...]:
@@ -31,6 +34,9 @@ def _evidence(instance: DagsterInstance, key: AssetCheckKey, record: AssetCheckE
     run = instance.get_run_by_id(record.run_id)  # it was planned, and has not said a word
     if run is not None and not run.is_finished:
         return Evidence(asset, key.name, Verdict.NOT_READY, "it is running", at)
+    if run is not None and run.is_success:  # a backfill took it along, where it does not look
+        earlier = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=SAID)
+        return _evidence(instance, key, next(iter(earlier), None))
     return Evidence(asset, key.name, Verdict.FAILED, "it did not end: read its run", at)
 
 

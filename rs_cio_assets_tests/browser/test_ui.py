@@ -16,7 +16,8 @@ from typing import Any
 import duckdb
 import httpx
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterEventType, DagsterInstance
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from rs_cio_assets.assets import export_key, feed_key
@@ -98,7 +99,8 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def launched(shown: Shown, browser: Browser) -> tuple[str, str]:
-    """Two days that were never synced, launched from the job's page as a range: what else there is to see is seen meanwhile."""
+    """Two days that were never synced, launched from the job's page as a range: what else there is to see is seen meanwhile,
+    but for what checks said, since each run of a backfill takes their place."""
     first, last = ((TODAY - timedelta(days=n)).isoformat() for n in (6, 5))
     with tab(browser) as page:
         page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
@@ -157,12 +159,6 @@ def test_the_printed_link_opens_the_whole_graph(shown: Shown, page: Page):
     keep(page, "graph")
 
 
-def test_a_launched_range_is_listed_with_its_days(shown: Shown, page: Page, launched: tuple[str, str]):
-    """The page of backfills has it at once, with how many days it is of."""
-    page.goto(f"{shown.dagster_url}/runs?view=backfills")
-    expect(visible(page, f"{len(launched)} partitions")).to_be_visible(timeout=UI_TIMEOUT_MS)
-
-
 def test_a_day_of_a_feed_shows_what_happened_in_numbers(shown: Shown, page: Page):
     """The partition's page answers: rows, delivered, unchanged, rejected, held, requests."""
     page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={DAY}")
@@ -193,7 +189,7 @@ def test_a_check_is_executed_and_a_failing_one_says_what_is_wrong(shown: Shown, 
     """Somebody deletes a segment; the check, executed alone from its page, fails and names the segment and the next step."""
     httpx.delete(f"{shown.customerio_url.rstrip('/')}/sandbox/segments/3").raise_for_status()
     page.goto(f"{shown.dagster_url}/assets/customerio/feeds/people?view=checks&checkDetail=segment_first_order_last_14_days")
-    expect(visible(page, re.compile(r"\d+ members"))).to_be_visible(timeout=UI_TIMEOUT_MS)
+    expect(visible(page, re.compile("Compares everybody in Customer.io's segment 3"))).to_be_visible(timeout=UI_TIMEOUT_MS)
     page.get_by_text("Execute", exact=True).locator("visible=true").first.click()
     expect(visible(page, re.compile("no segment 3"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "check-failed")
@@ -211,6 +207,12 @@ def test_the_latency_is_drawn_by_hour(shown: Shown, page: Page):
     page.get_by_text("Execute", exact=True).locator("visible=true").first.click()
     expect(visible(page, re.compile("█"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "latency")
+
+
+def test_a_launched_range_is_listed_with_its_days(shown: Shown, page: Page, launched: tuple[str, str]):
+    """The page of backfills has it at once, with how many days it is of."""
+    page.goto(f"{shown.dagster_url}/runs?view=backfills")
+    expect(visible(page, f"{len(launched)} partitions")).to_be_visible(timeout=UI_TIMEOUT_MS)
 
 
 def test_readiness_is_one_table(shown: Shown, page: Page):
@@ -366,10 +368,18 @@ def test_a_feed_and_its_campaign_lead_to_each_other(shown: Shown, page: Page):
 
 
 def test_the_range_that_was_launched_is_backfilled(shown: Shown, page: Page, launched: tuple[str, str]):
-    """One run for each of its days through the daemon; both are materialized."""
+    """One run for each of its days through the daemon; both are materialized, and no check that stands on its own was asked."""
     page.goto(f"{shown.dagster_url}/runs?view=backfills")
     expect(visible(page, re.compile("^Success$"))).to_be_visible(timeout=BACKFILL_TIMEOUT_MS)
     keep(page, "backfill")
     for day in launched:
         page.goto(f"{shown.dagster_url}/assets/customerio/feeds/order_completed?view=partitions&partition={day}")
         expect(visible(page, "source_fingerprint")).to_be_visible(timeout=UI_TIMEOUT_MS)
+    with DagsterInstance.from_config(str(shown.folder / ".rs_cio" / "dagster")) as instance:
+        runs = [run.run_id for run in instance.get_runs() if BACKFILL_ID_TAG in run.tags]
+        logs = [instance.all_logs(run, DagsterEventType.ASSET_CHECK_EVALUATION) for run in runs]
+    asked = [{log.dagster_event.asset_check_evaluation_data.check_name for log in of_run if log.dagster_event} for of_run in logs]
+    assert asked == [{"contract", "volume", "times", "values", "every_row_is_accounted_for", "rejections_within_budget"}] * 2
+    page.goto(f"{shown.dagster_url}/assets/customerio/feeds/people?view=checks")
+    expect(visible(page, "older_days_are_as_delivered")).to_be_visible(timeout=UI_TIMEOUT_MS)
+    keep(page, "checks-after-a-backfill")
