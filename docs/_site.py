@@ -1,7 +1,8 @@
 """Hooks of MkDocs (mkdocs.yml): README and changelog are pages of the site, and links lead there or become plain text.
 
 The pages are written to be read as files of the project. Here a link to a page or picture leads to it in the site, and a link to
-another file keeps its text alone. A link to what is not there stays as it is, so that a strict build fails.
+another file keeps its text alone. A link to what is not there stays as it is, so that a strict build fails. A drawing in
+Mermaid, which the forge draws, is a picture of the UI here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from mkdocs.structure.files import File, Files
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent
 ADDED = {PROJECT / "README.md": "index.md", PROJECT / "CHANGELOG.md": "changelog.md"}
+# The site loads no script that would draw it.
+_DRAWING = re.compile(r"```mermaid\n.*?```", re.DOTALL)
+_PICTURE = "![The assets: views, exports and feeds by day, their deliveries, and readiness](images/graph-groups.png)"
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -47,4 +51,4 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             return text
         return f"[{text}]({posixpath.relpath(uri, posixpath.dirname(here))}{heading})"
 
-    return _LINK.sub(linked, markdown)
+    return _DRAWING.sub(_PICTURE, _LINK.sub(linked, markdown))

@@ -201,6 +201,9 @@ def test_the_site_builds_and_a_broken_link_stops_it(tmp_path: Path):
     assert {page.with_suffix(".html") for page in written} <= set(site)
     loaded = [url for text in site.values() for url in re.findall(r'(?:src|<link[^>]* href)="(https?://[^"]+)"', text)]
     assert loaded == []
+    shown = [image for text in site.values() for image in re.findall(r'src="(images/[^"]+)"', text)]
+    assert shown.count("images/graph-groups.png") == 2, "on the first page it stands for the drawing"
+    assert {f"images/{image.name}" for image in (tmp_path / "site" / "images").iterdir()} == set(shown)
     copy = tmp_path / "copy"
     shutil.copytree(PROJECT / "docs", copy / "docs")
     for name in ("mkdocs.yml", "README.md", "CHANGELOG.md", "deploy", "benchmarks", "rs_cio_assets"):
