@@ -37,8 +37,8 @@ doctor: $(INSTALLED) ## Is everything in order to sync? Each thing with its reme
 advance: $(INSTALLED) ## While demo or dev runs: let the shop's time go on, with late orders for past days
 	@$(BIN)/rs-cio shop advance $(if $(REDSHIFT_PORT),--redshift-port $(REDSHIFT_PORT))
 
-test: $(INSTALLED) ## The whole test suite, on two cores (WORKERS=4, TESTS=path, LONG=1)
-	@$(BIN)/pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(if $(LONG),--long) $(TESTS)
+test: $(INSTALLED) ## The whole test suite (WORKERS=4, TESTS=path, LONG=1); three workers, for tests wait for processes now and then
+	@$(BIN)/pytest -q -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder $(if $(LONG),--long) $(TESTS)
 
 smoke: $(INSTALLED) ## What only a real cluster and workspace can tell, by your settings and RS_CIO_LIVE (ANSWERS=folder; docs/live.md)
 	@$(if $(ANSWERS),RS_CIO_LIVE_ANSWERS=$(ANSWERS)) $(BIN)/pytest -q -p no:cacheprovider --tb=short --timeout=3600 rs_cio_assets_tests/live
