@@ -12,9 +12,10 @@ from rs_cio_assets.assets.neighbours import Surroundings
 from rs_cio_assets.contract import Contract
 from rs_cio_assets.customerio import TrackClient
 from rs_cio_assets.delivery import DeliveryOptions
+from rs_cio_assets.resources import resources_for
 from rs_cio_assets.settings import Settings
-from rs_cio_assets.store import Manifest, open_store
-from rs_cio_assets.warehouse import Warehouse, stage_days
+from rs_cio_assets.store import Manifest
+from rs_cio_assets.warehouse import stage_days
 
 
 def sync_without_dagster(settings: Settings, contract: Contract, day: str) -> int:
@@ -22,7 +23,8 @@ def sync_without_dagster(settings: Settings, contract: Contract, day: str) -> in
 
     The views must be there.
     """
-    warehouse, store = Warehouse(settings.redshift), open_store(settings.store)
+    resources = resources_for(settings)
+    warehouse, store = resources["warehouse"], resources["store"]
     manifests: dict[str, Manifest] = {}
     for feed in contract.enabled_feeds:
         with warehouse.session() as session:

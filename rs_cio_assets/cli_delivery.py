@@ -66,12 +66,11 @@ def preview(
     """
     from rs_cio_assets import cli_output, operations  # noqa: PLC0415 - keeps the other commands quick
 
-    day = day if named_day is None else named_day if day is None else None
-    if day is None and (named_day or not has_export):
+    if (day and named_day) or not (day or named_day or has_export):
         raise click.UsageError("which day? Give DAY or --day, for example 2026-11-20; with --export it may be left out")
     settings, contract = loaded()
     found = operations.find_feed(contract, feed)
-    day = day or date.fromisoformat(operations.newest_day(settings, found))
+    day = day or named_day or date.fromisoformat(operations.newest_day(settings, found))
     options = _options(day, on_backfill, resend=resend)
     options = replace(options, is_backfill=options.is_backfill or backfill)
     with progress() as log:

@@ -46,7 +46,11 @@ class SandboxStorage(DagsterSqliteStorage):
         return cls.from_local(inst_data=inst_data, **config_value)
 
 
-class _Runs(SqliteRunStorage):
+class _Pooled:
+    """A storage of one file, whose connections stay open between statements."""
+
+    _conn_string: str
+
     @cached_property
     def _engine(self) -> Engine:
         return _make_engine(self._conn_string, QueuePool)
@@ -60,18 +64,12 @@ class _Runs(SqliteRunStorage):
         self._engine.dispose()
 
 
-class _Schedules(SqliteScheduleStorage):
-    @cached_property
-    def _engine(self) -> Engine:
-        return _make_engine(self._conn_string, QueuePool)
+class _Runs(_Pooled, SqliteRunStorage):
+    pass
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            yield connection
 
-    def dispose(self) -> None:
-        self._engine.dispose()
+class _Schedules(_Pooled, SqliteScheduleStorage):
+    pass
 
 
 class _Events(SqliteEventLogStorage):

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -97,18 +97,24 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
 
 
+def choose_days(shown: Shown, page: Page, days: Sequence[str]) -> Locator:
+    """The dialog of the page of sync_day with *days* chosen as a range, before it is launched."""
+    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("input[type=text]").first.fill(f"[{days[0]}...{days[-1]}]")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_text(f"{len(days)} partitions", exact=True)).to_be_visible()
+    return dialog
+
+
 @pytest.fixture(scope="module")
 def launched(shown: Shown, browser: Browser) -> tuple[str, str]:
     """Two days that were never synced, launched from the job's page as a range: what else there is to see is seen meanwhile,
     but for what checks said, since each run of a backfill takes their place."""
     first, last = ((TODAY - timedelta(days=n)).isoformat() for n in (6, 5))
     with tab(browser) as page:
-        page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
-        page.get_by_role("button", name="Materialize").first.click()
-        dialog = page.get_by_role("dialog")
-        dialog.locator("input[type=text]").first.fill(f"[{first}...{last}]")
-        page.keyboard.press("Enter")
-        expect(dialog.get_by_text("2 partitions", exact=True)).to_be_visible()
+        dialog = choose_days(shown, page, (first, last))
         keep(page, "backfill-dialog")
         dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
         expect(dialog).to_be_hidden(timeout=UI_TIMEOUT_MS)
@@ -263,12 +269,7 @@ FORTNIGHT = [(TODAY - timedelta(days=n)).isoformat() for n in range(20, 6, -1)] 
 
 def launch_fortnight(shown: Shown, page: Page, *, only_failed_and_missing: bool) -> str:
     """Launch the fortnight from the job's page; the backfill's id."""
-    page.goto(f"{shown.dagster_url}/locations/rs_cio_assets/jobs/sync_day")
-    page.get_by_role("button", name="Materialize").first.click()
-    dialog = page.get_by_role("dialog")
-    dialog.locator("input[type=text]").first.fill(f"[{FORTNIGHT[0]}...{FORTNIGHT[-1]}]")
-    page.keyboard.press("Enter")
-    expect(dialog.get_by_text("14 partitions", exact=True)).to_be_visible()
+    dialog = choose_days(shown, page, FORTNIGHT)
     if only_failed_and_missing:
         dialog.get_by_text("Backfill only failed and missing partitions within selection").click()
         keep(page, "fortnight-again-dialog")

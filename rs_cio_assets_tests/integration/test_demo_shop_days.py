@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import httpx
 import pytest
 
+from benchmarks.own_work import sync_without_dagster
 from rs_cio_assets.contract import load_contract
 from rs_cio_assets.sandbox.customerio import CustomerioStandIn
 from rs_cio_assets.sandbox.redshift import RedshiftStandIn
@@ -163,3 +166,16 @@ def test_nothing_shown_holds_personal_data(synced: Pipeline):
     shown = "\n".join(str(record) for run in synced.instance.get_runs() for record in synced.instance.all_logs(run.run_id))
     assert len(shown) > 100_000
     assert [value for value in known if value in shown] == []
+
+
+def test_the_benchmark_s_own_work_is_all_of_a_day(synced: Pipeline, tmp_path: Path):
+    """What `make overhead` holds beside a run of Dagster's reads and delivers every row of the day, by UNLOAD as the run does."""
+    day = DAYS[-1]
+    with CustomerioStandIn(tmp_path / "customerio", app_requests_per_s=None) as other:
+        customerio = synced.settings.customerio.model_copy(update={"track_url": other.url, "app_url": other.url})
+        settings = synced.settings.model_copy(update={"store": str(tmp_path / "store"), "customerio": customerio})
+        rows = sync_without_dagster(settings, load_contract(), day)
+        counts = httpx.get(f"{other.url}/sandbox/counts").json()
+    feeds = load_contract().enabled_feeds
+    assert rows == sum(rows_in_view(synced, feed.view, feed.time_column).get(day, 0) for feed in feeds) > 0
+    assert counts["people"] + counts["events"] == rows
